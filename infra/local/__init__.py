@@ -1,0 +1,1 @@
+"""All of the cloud on one machine."""
