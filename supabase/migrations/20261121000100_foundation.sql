@@ -1,0 +1,66 @@
+-- What everything else stands on: two schemas, one login role, closed defaults, ids and time.
+
+create schema billing;
+comment on schema billing is
+'Tables and rules. Private: nobody but the owner has any right here.';
+
+create schema api;
+comment on schema api is
+'The only door: functions for the service roles and views that signed-in users read.';
+
+-- Roles belong to the cluster, so another database may have made it already. Deployment sets its password.
+do $$
+begin
+    if not exists (select from pg_catalog.pg_roles where rolname = 'faregate_functions') then
+        create role faregate_functions login noinherit;
+    end if;
+end
+$$;
+
+-- The global form, on purpose: with "in schema" it would change nothing.
+alter default privileges revoke execute on functions from public;
+
+grant usage on schema api to faregate_functions, service_role;
+
+-- billing.now: the time that money goes by. The clock, not the start of the transaction: a call that
+-- waited for a lock must not charge up to a moment before the one that held it.
+create function billing.now()
+returns timestamptz
+language sql
+volatile parallel safe
+return clock_timestamp();
+
+-- billing.uuidv7: a time-ordered id (RFC 9562, version 7), so that indexes grow at one end.
+-- The body is bound when it is created, which is as safe as a pinned search_path and can be inlined.
+create function billing.uuidv7()
+returns uuid
+language sql
+volatile parallel safe
+return encode(
+    set_bit(
+        set_bit(
+            overlay(
+                uuid_send(gen_random_uuid())
+                placing substring(
+                    int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3
+                )
+                from 1 for 6
+            ),
+            52, 1
+        ),
+        53, 1
+    ),
+    'hex'
+)::uuid;
+
+-- billing.refuse_change: trigger of append-only tables.
+create function billing.refuse_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception '% is append-only: a correction is a new row', tg_relid::regclass
+        using errcode = 'restrict_violation';
+end
+$$;

@@ -1,0 +1,136 @@
+-- Plans, prices and top-up brackets: rows, not code.
+
+create table billing.plans (
+    id text primary key,
+    allowed_tiers text [] not null,
+    session_window_seconds integer not null default 600,
+    registration_bonus_micros bigint not null default 0,
+    plan_after_top_up_id text references billing.plans (id),
+    max_passports integer not null default 100,
+    constraint plans_id_is_a_word check (id ~ '^[a-z]{2,32}$'),
+    constraint plans_tiers_exist check (
+        allowed_tiers <@ array['small', 'medium', 'large', 'xlarge', 'gpu']
+    ),
+    constraint plans_session_window_is_sane check (session_window_seconds between 60 and 86400),
+    constraint plans_registration_bonus_not_negative check (registration_bonus_micros >= 0),
+    constraint plans_max_passports_positive check (max_passports > 0)
+);
+alter table billing.plans enable row level security;
+comment on table billing.plans is
+'What an organization may do. plan_after_top_up_id is where its first paid top-up moves it.';
+comment on column billing.plans.session_window_seconds is
+'How far ahead money is held for a running session. Half a window before its end it is renewed.';
+
+create table billing.prices (
+    id uuid primary key default billing.uuidv7(),
+    plan_id text not null references billing.plans (id),
+    sku text not null,
+    unit text not null,
+    price_micros bigint not null,
+    effective_at timestamptz not null,
+    constraint prices_plan_sku_effective_key unique (plan_id, sku, effective_at),
+    constraint prices_sku_is_dotted_words check (sku ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)+$'),
+    constraint prices_unit_is_known check (unit in ('hour', 'gb_month', 'each')),
+    constraint prices_in_bounds check (price_micros between 0 and 1000000000000)
+);
+alter table billing.prices enable row level security;
+comment on table billing.prices is
+'What one unit of a SKU costs on a plan from a moment on, in µ$. Append-only: a new price is a new row.';
+
+create table billing.top_up_brackets (
+    id uuid primary key default billing.uuidv7(),
+    minimum_micros bigint not null,
+    bonus_basis_points integer not null,
+    effective_at timestamptz not null,
+    constraint top_up_brackets_minimum_effective_key unique (minimum_micros, effective_at),
+    constraint top_up_brackets_minimum_positive check (minimum_micros > 0),
+    constraint top_up_brackets_bonus_in_bounds check (bonus_basis_points between 0 and 10000)
+);
+alter table billing.top_up_brackets enable row level security;
+comment on table billing.top_up_brackets is
+'The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
+the lowest bracket is the smallest top-up there is. Append-only: the newest row of a minimum counts.';
+
+create trigger prices_append_only before update or delete on billing.prices
+for each row execute function billing.refuse_change();
+create trigger top_up_brackets_append_only before update or delete on billing.top_up_brackets
+for each row execute function billing.refuse_change();
+
+insert into billing.plans
+    (id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id)
+values
+    ('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null),
+    ('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null),
+    ('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null),
+    ('free', array['small'], 5000000, 'pro');
+
+insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
+select
+    rate.plan_id,
+    rate.sku,
+    'hour',
+    rate.price_micros,
+    timestamptz '2026-01-01 00:00:00+00'
+from (
+    values
+    ('free', 'session.small', 50000), ('free', 'session.medium', 75000),
+    ('free', 'session.large', 100000), ('free', 'session.xlarge', 200000),
+    ('free', 'session.gpu', 250000),
+    ('pro', 'session.small', 25000), ('pro', 'session.medium', 37500),
+    ('pro', 'session.large', 50000), ('pro', 'session.xlarge', 100000),
+    ('pro', 'session.gpu', 125000),
+    ('enterprise', 'session.small', 10000), ('enterprise', 'session.medium', 15000),
+    ('enterprise', 'session.large', 20000), ('enterprise', 'session.xlarge', 40000),
+    ('enterprise', 'session.gpu', 50000),
+    ('admin', 'session.small', 0), ('admin', 'session.medium', 0),
+    ('admin', 'session.large', 0), ('admin', 'session.xlarge', 0),
+    ('admin', 'session.gpu', 0)
+) as rate (plan_id, sku, price_micros);
+
+insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
+select
+    plan.id,
+    rate.sku,
+    'gb_month',
+    case when plan.id = 'admin' then 0 else rate.price_micros end,
+    timestamptz '2026-01-01 00:00:00+00'
+from billing.plans as plan
+cross join (values ('storage.bucket', 20000), ('storage.filestore', 170000)) as rate (sku, price_micros);
+
+insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
+select
+    plan.id,
+    rate.sku,
+    'each',
+    case when plan.id = 'admin' then 0 else rate.price_micros end,
+    timestamptz '2026-01-01 00:00:00+00'
+from billing.plans as plan
+cross join (
+    values
+    ('space.ml-ready', 5000000), ('space.data-science', 3000000),
+    ('space.web-dev', 2000000), ('space.research', 4000000)
+) as rate (sku, price_micros);
+
+insert into billing.top_up_brackets (minimum_micros, bonus_basis_points, effective_at)
+values
+(10000000, 0, timestamptz '2026-01-01 00:00:00+00'),
+(100000000, 500, timestamptz '2026-01-01 00:00:00+00'),
+(500000000, 1000, timestamptz '2026-01-01 00:00:00+00'),
+(1000000000, 1500, timestamptz '2026-01-01 00:00:00+00');
+
+-- billing.price_at: the price row of a plan and SKU at a moment; no row when there is none.
+create function billing.price_at(p_plan_id text, p_sku text, p_at timestamptz)
+returns setof billing.prices
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+    return query
+    select price.*
+    from billing.prices as price
+    where price.plan_id = p_plan_id and price.sku = p_sku and price.effective_at <= p_at
+    order by price.effective_at desc
+    limit 1;
+end
+$$;

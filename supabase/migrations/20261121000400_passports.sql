@@ -1,0 +1,421 @@
+-- Passports (API keys) and the one place where a caller becomes an organization with permissions.
+
+create table billing.passports (
+    organization_id uuid not null references billing.organizations (id),
+    id uuid not null default billing.uuidv7(),
+    name text not null,
+    permissions text [] not null,
+    key_hash bytea not null,
+    key_prefix text not null,
+    created_by text not null,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used_at timestamptz,
+    created_at timestamptz not null default billing.now(),
+    primary key (organization_id, id),
+    constraint passports_key_hash_key unique (key_hash),
+    constraint passports_key_hash_is_sha256 check (octet_length(key_hash) = 32),
+    constraint passports_key_prefix_is_short check (key_prefix ~ '^fg_live_[A-Za-z0-9_-]{4}$'),
+    constraint passports_name_length check (char_length(name) between 1 and 100),
+    constraint passports_permissions_are_known check (
+        permissions <@ array['read', 'write', 'billing', 'admin']
+        and cardinality(permissions) between 1 and 4
+    )
+);
+alter table billing.passports enable row level security;
+comment on table billing.passports is
+'An API key of an organization. Shown once; only its SHA-256 is stored, with the first 12 characters
+so that a person can tell keys apart.';
+
+create view api.passports with (security_invoker = true) as
+select
+    p.id,
+    p.organization_id,
+    p.name,
+    p.permissions,
+    p.key_prefix,
+    p.expires_at,
+    p.revoked_at,
+    p.last_used_at,
+    p.created_at
+from billing.passports as p;
+comment on view api.passports is 'Passports without their hash.';
+
+create type billing.caller as (
+    organization_id uuid,
+    plan_id text,
+    permissions text [],
+    actor text,
+    expires_at timestamptz
+);
+comment on type billing.caller is
+'Who calls: the organization they act for, what they may do, their name in the audit log
+(passport:<id> or user:<id>) and when their passport ends.';
+
+-- billing.caller_by_passport: the caller that a passport's SHA-256 (hex) stands for.
+--
+-- Raises  FG401 invalid_passport  unknown, expired or revoked: all the same to the outside
+create function billing.caller_by_passport(p_passport_hash text)
+returns billing.caller
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_passport billing.passports;
+    v_plan_id text;
+    v_now timestamptz := billing.now();
+begin
+    select p.* into v_passport
+    from billing.passports as p
+    where p.key_hash = decode(p_passport_hash, 'hex')
+        and p.revoked_at is null
+        and (p.expires_at is null or p.expires_at > v_now);
+    if not found then
+        raise exception using errcode = 'FG401', message = 'invalid_passport';
+    end if;
+    -- Once a minute is enough for a person to see that a key is alive, and nobody waits for it.
+    if v_passport.last_used_at is null or v_passport.last_used_at < v_now - interval '1 minute' then
+        update billing.passports as p set last_used_at = v_now
+        where (p.organization_id, p.id) in (
+            select q.organization_id, q.id
+            from billing.passports as q
+            where q.organization_id = v_passport.organization_id and q.id = v_passport.id
+            for update skip locked
+        );
+    end if;
+    select o.plan_id into v_plan_id
+    from billing.organizations as o
+    where o.id = v_passport.organization_id;
+    return row(
+        v_passport.organization_id, v_plan_id, v_passport.permissions,
+        'passport:' || v_passport.id, v_passport.expires_at
+    )::billing.caller;
+end
+$$;
+
+-- billing.caller_by_user: the caller that a signed-in user is, in the organization they name or in their only one.
+--
+-- Raises  FG403 not_registered         the user belongs to no organization
+--         FG400 organization_required  they belong to several and named none
+--         FG404 organization_not_found the one they named is not theirs, or is not
+create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid)
+returns billing.caller
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_membership record;
+    v_count integer := 0;
+begin
+    for v_membership in
+        select m.organization_id, m.role, o.plan_id
+        from billing.members as m
+        inner join billing.organizations as o on o.id = m.organization_id
+        where m.user_id = p_user_id
+            and (p_organization_id is null or m.organization_id = p_organization_id)
+        limit 2
+    loop
+        v_count := v_count + 1;
+    end loop;
+    if v_count = 0 and p_organization_id is not null then
+        raise exception using errcode = 'FG404', message = 'organization_not_found';
+    elsif v_count = 0 then
+        raise exception using errcode = 'FG403', message = 'not_registered';
+    elsif v_count > 1 then
+        raise exception using errcode = 'FG400', message = 'organization_required';
+    end if;
+    return row(
+        v_membership.organization_id,
+        v_membership.plan_id,
+        case
+            when v_membership.role = 'member' then array['read', 'write']
+            when v_membership.plan_id = 'admin' then array['read', 'write', 'billing', 'admin']
+            else array['read', 'write', 'billing']
+        end,
+        'user:' || p_user_id,
+        null
+    )::billing.caller;
+end
+$$;
+
+-- billing.authenticate: who calls, or a refusal. The first line of every function a customer can reach.
+--
+-- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid, "organization_id": uuid|null}.
+--
+-- Raises  FG401 invalid_passport, FG403 not_registered, FG400 organization_required, FG404 organization_not_found
+--         FG403 permission_denied  the caller lacks p_permission; detail names it
+create function billing.authenticate(p_caller jsonb, p_permission text)
+returns billing.caller
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller;
+begin
+    if p_caller ? 'passport_hash' then
+        v_caller := billing.caller_by_passport(p_caller ->> 'passport_hash');
+    else
+        v_caller := billing.caller_by_user(
+            (p_caller ->> 'user_id')::uuid, (p_caller ->> 'organization_id')::uuid
+        );
+    end if;
+    if not p_permission = any(v_caller.permissions) then
+        raise exception using
+            errcode = 'FG403',
+            message = 'permission_denied',
+            detail = jsonb_build_object('permission', p_permission)::text;
+    end if;
+    return v_caller;
+end
+$$;
+
+-- billing.write_passport: make a passport that grants no more than its issuer has.
+--
+-- Raises  FG403 passport_exceeds_issuer  a permission or a lifetime that the issuer lacks
+--         FG409 passport_limit_reached   the plan's number of live passports is used up
+create function billing.write_passport(
+    p_issuer billing.caller,
+    p_name text,
+    p_permissions text [],
+    p_expires_at timestamptz,
+    p_key_hash text,
+    p_key_prefix text
+)
+returns api.passports
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_id uuid := billing.uuidv7();
+    v_passport api.passports;
+begin
+    if not p_permissions <@ p_issuer.permissions or p_expires_at > p_issuer.expires_at then
+        raise exception using
+            errcode = 'FG403',
+            message = 'passport_exceeds_issuer',
+            detail = jsonb_build_object(
+                'permissions', p_issuer.permissions, 'expires_at', p_issuer.expires_at
+            )::text;
+    end if;
+    -- The organization's row is the turnstile: of two calls one counts after the other's insert.
+    perform from billing.organizations as o where o.id = p_issuer.organization_id for no key update;
+    if (
+        select count(*) >= max(l.max_passports)
+        from billing.passports as p
+        inner join billing.plans as l on l.id = p_issuer.plan_id
+        where p.organization_id = p_issuer.organization_id
+            and p.revoked_at is null
+            and (p.expires_at is null or p.expires_at > billing.now())
+    ) then
+        raise exception using errcode = 'FG409', message = 'passport_limit_reached';
+    end if;
+    insert into billing.passports (
+        organization_id, id, name, permissions, expires_at, key_hash, key_prefix, created_by
+    )
+    values (
+        p_issuer.organization_id, v_id, p_name,
+        array(select distinct unnest(p_permissions) order by 1),
+        coalesce(p_expires_at, p_issuer.expires_at),
+        decode(p_key_hash, 'hex'), p_key_prefix, p_issuer.actor
+    );
+    select v.* into v_passport
+    from api.passports as v
+    where v.organization_id = p_issuer.organization_id and v.id = v_id;
+    return v_passport;
+end
+$$;
+
+-- api.create_passport: a new passport of the caller's organization.
+--
+-- Raises  FG403 passport_exceeds_issuer, FG409 passport_limit_reached, FG409 idempotency_conflict
+--         FG400 expiry_in_the_past
+create function api.create_passport(
+    p_caller jsonb,
+    p_name text,
+    p_permissions text [],
+    p_expires_at timestamptz,
+    p_key_hash text,
+    p_key_prefix text,
+    p_idempotency_key text
+)
+returns table (passport api.passports, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_request jsonb := jsonb_build_array(p_name, p_permissions, p_expires_at);
+    v_stored jsonb;
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'create_passport', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.passports, v_stored), true;
+        return;
+    end if;
+    if p_expires_at <= billing.now() then
+        raise exception using errcode = 'FG400', message = 'expiry_in_the_past';
+    end if;
+    passport := billing.write_passport(
+        v_caller, p_name, p_permissions, p_expires_at, p_key_hash, p_key_prefix
+    );
+    insert into billing.audit_log (organization_id, actor, action, subject_id)
+    values (v_caller.organization_id, v_caller.actor, 'create_passport', passport.id);
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'create_passport', v_request, to_jsonb(passport)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.create_passport to service_role, faregate_functions;
+
+-- api.list_passports: the organization's passports, newest first, from before p_cursor.
+create function api.list_passports(p_caller jsonb, p_limit integer, p_cursor uuid)
+returns setof api.passports
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select p.*
+    from api.passports as p
+    where p.organization_id = v_caller.organization_id and (p_cursor is null or p.id < p_cursor)
+    order by p.id desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_passports to service_role, faregate_functions;
+
+-- billing.lock_passport: a live passport of the caller's organization that is not stronger than the caller.
+--
+-- Raises  FG404 passport_not_found       absent, another organization's, revoked or expired
+--         FG403 passport_exceeds_issuer  whoever could rotate or revoke it would gain what they lack
+-- Locks   the passport.
+create function billing.lock_passport(p_caller billing.caller, p_passport_id uuid)
+returns billing.passports
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_passport billing.passports;
+begin
+    select p.* into v_passport
+    from billing.passports as p
+    where p.organization_id = p_caller.organization_id
+        and p.id = p_passport_id
+        and p.revoked_at is null
+        and (p.expires_at is null or p.expires_at > billing.now())
+    for update;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'passport_not_found';
+    end if;
+    if not v_passport.permissions <@ p_caller.permissions then
+        raise exception using
+            errcode = 'FG403',
+            message = 'passport_exceeds_issuer',
+            detail = jsonb_build_object('permissions', p_caller.permissions)::text;
+    end if;
+    return v_passport;
+end
+$$;
+
+-- api.rotate_passport: a new key with the same name and rights; the old one lives on for the overlap.
+--
+-- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict,
+--         FG409 passport_limit_reached
+-- Locks   the passport, then the organization.
+create function api.rotate_passport(
+    p_caller jsonb,
+    p_passport_id uuid,
+    p_overlap_seconds integer,
+    p_key_hash text,
+    p_key_prefix text,
+    p_idempotency_key text
+)
+returns table (passport api.passports, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_request jsonb := jsonb_build_array(p_passport_id, p_overlap_seconds);
+    v_stored jsonb;
+    v_old billing.passports;
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'rotate_passport', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.passports, v_stored), true;
+        return;
+    end if;
+    v_old := billing.lock_passport(v_caller, p_passport_id);
+    passport := billing.write_passport(
+        v_caller, v_old.name, v_old.permissions,
+        least(v_old.expires_at, v_caller.expires_at), p_key_hash, p_key_prefix
+    );
+    update billing.passports as p
+    set expires_at = least(
+        p.expires_at, billing.now() + make_interval(secs => p_overlap_seconds)
+    )
+    where p.organization_id = v_caller.organization_id and p.id = p_passport_id;
+    insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
+    values (
+        v_caller.organization_id, v_caller.actor, 'rotate_passport', p_passport_id,
+        jsonb_build_object('successor', passport.id, 'overlap_seconds', p_overlap_seconds)
+    );
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'rotate_passport', v_request, to_jsonb(passport)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.rotate_passport to service_role, faregate_functions;
+
+-- api.revoke_passport: end a passport now.
+--
+-- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict
+-- Locks   the passport.
+create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempotency_key text)
+returns table (passport api.passports, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_request jsonb := jsonb_build_array(p_passport_id);
+    v_stored jsonb;
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'revoke_passport', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.passports, v_stored), true;
+        return;
+    end if;
+    perform billing.lock_passport(v_caller, p_passport_id);
+    update billing.passports as p
+    set revoked_at = billing.now()
+    where p.organization_id = v_caller.organization_id and p.id = p_passport_id;
+    select v.* into passport
+    from api.passports as v
+    where v.organization_id = v_caller.organization_id and v.id = p_passport_id;
+    insert into billing.audit_log (organization_id, actor, action, subject_id)
+    values (v_caller.organization_id, v_caller.actor, 'revoke_passport', p_passport_id);
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'revoke_passport', v_request, to_jsonb(passport)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.revoke_passport to service_role, faregate_functions;

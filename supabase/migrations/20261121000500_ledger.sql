@@ -1,0 +1,355 @@
+-- The ledger: each organization is one of its own. Wallets, grants, transfers, draw-downs, holds.
+--
+-- Every transfer goes through billing.credit_wallet or billing.debit_wallets below; nothing else moves money.
+-- Locks: idempotency key, then top-up or session, then wallets in the order of their organization.
+
+create type billing.account as enum (
+    'wallet',
+    'provider_clearing',
+    'promotion',
+    'revenue_sessions'
+);
+comment on type billing.account is
+'An account is (organization, account). The wallet keeps a running balance; any other''s balance is the
+sum of its transfers: what it was credited less what it was debited.';
+
+create table billing.wallets (
+    organization_id uuid primary key references billing.organizations (id),
+    settled_micros bigint not null default 0,
+    held_micros bigint not null default 0,
+    last_sequence bigint not null default 0,
+    constraint wallets_settled_covers_held check (settled_micros >= held_micros),
+    constraint wallets_held_not_negative check (held_micros >= 0)
+)
+-- The row is rewritten by every movement: room on the page keeps those updates heap-only.
+with (fillfactor = 50);
+alter table billing.wallets enable row level security;
+comment on table billing.wallets is
+'The prepaid balance. available = settled − held. last_sequence is the number of the newest transfer.';
+
+create table billing.grants (
+    organization_id uuid not null references billing.wallets (organization_id),
+    id uuid not null default billing.uuidv7(),
+    category text not null,
+    priority smallint not null default 100,
+    amount_micros bigint not null,
+    remaining_micros bigint not null,
+    is_used_up boolean not null default false,
+    payment_id uuid,
+    effective_at timestamptz not null default billing.now(),
+    expires_at timestamptz,
+    primary key (organization_id, id),
+    constraint grants_category_is_known check (category in ('paid', 'promotional')),
+    constraint grants_amount_in_bounds check (amount_micros between 1 and 1000000000000000),
+    constraint grants_remaining_in_bounds check (remaining_micros between 0 and amount_micros),
+    constraint grants_used_up_is_none_remaining check (is_used_up = (remaining_micros = 0)),
+    constraint grants_paid_has_a_payment check (category <> 'paid' or payment_id is not null),
+    constraint grants_expire_after_they_start check (expires_at > effective_at)
+)
+with (fillfactor = 50);
+alter table billing.grants enable row level security;
+-- On the flag, not on the amount: the flag seldom changes, so a draw-down stays a heap-only update.
+create index grants_with_money on billing.grants (organization_id) where not is_used_up;
+create unique index grants_payment_category_key
+on billing.grants (organization_id, payment_id, category);
+comment on table billing.grants is
+'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional first,
+oldest. The sum of what remains is the wallet''s settled balance.';
+
+create table billing.transfers (
+    organization_id uuid not null,
+    sequence bigint not null,
+    debit_account billing.account not null,
+    credit_account billing.account not null,
+    amount_micros bigint not null,
+    wallet_balance_micros bigint not null,
+    reason text not null,
+    grant_id uuid,
+    session_id uuid,
+    created_at timestamptz not null default billing.now(),
+    primary key (organization_id, sequence),
+    constraint transfers_amount_in_bounds check (amount_micros between 1 and 1000000000000000),
+    constraint transfers_accounts_differ check (debit_account <> credit_account),
+    constraint transfers_balance_not_negative check (wallet_balance_micros >= 0),
+    constraint transfers_sequence_positive check (sequence > 0),
+    constraint transfers_reason_is_known check (
+        reason in ('top_up', 'top_up_bonus', 'registration_bonus', 'session')
+    )
+);
+alter table billing.transfers enable row level security;
+comment on table billing.transfers is
+'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence has
+no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it.
+No foreign keys: they would cost more than the row itself, and only this file writes here. billing.verify
+checks what they would.';
+
+create table billing.draw_downs (
+    organization_id uuid not null,
+    sequence bigint not null,
+    grant_id uuid not null,
+    amount_micros bigint not null,
+    primary key (organization_id, sequence, grant_id),
+    constraint draw_downs_amount_positive check (amount_micros > 0)
+);
+alter table billing.draw_downs enable row level security;
+comment on table billing.draw_downs is
+'Which grants paid a transfer out of the wallet, and how much each. Append-only.';
+
+create trigger transfers_append_only before update or delete on billing.transfers
+for each row execute function billing.refuse_change();
+create trigger transfers_no_truncate before truncate on billing.transfers
+for each statement execute function billing.refuse_change();
+create trigger draw_downs_append_only before update or delete on billing.draw_downs
+for each row execute function billing.refuse_change();
+create trigger draw_downs_no_truncate before truncate on billing.draw_downs
+for each statement execute function billing.refuse_change();
+
+create table billing.holds (
+    organization_id uuid not null references billing.wallets (organization_id),
+    id uuid not null default billing.uuidv7(),
+    amount_micros bigint not null,
+    captured_micros bigint not null default 0,
+    is_open boolean not null default true,
+    expires_at timestamptz not null,
+    created_at timestamptz not null default billing.now(),
+    primary key (organization_id, id),
+    constraint holds_amount_in_bounds check (amount_micros between 0 and 1000000000000000),
+    constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros)
+)
+with (fillfactor = 50);
+alter table billing.holds enable row level security;
+comment on table billing.holds is
+'Money reserved in a wallet. While open it keeps amount − captured of the wallet from everybody else; a
+renewal raises the amount, a capture takes part of it, closing gives the rest back.';
+
+create view api.wallets with (security_invoker = true) as
+select
+    w.organization_id,
+    w.settled_micros,
+    w.held_micros,
+    w.settled_micros - w.held_micros as available_micros
+from billing.wallets as w;
+comment on view api.wallets is 'The balance: available = settled − held, in µ$.';
+
+create view api.transactions with (security_invoker = true) as
+select
+    t.organization_id,
+    t.sequence,
+    t.reason,
+    case when t.credit_account = 'wallet' then t.amount_micros else -t.amount_micros end as amount_micros,
+    t.wallet_balance_micros as balance_micros,
+    t.session_id,
+    t.grant_id,
+    t.created_at
+from billing.transfers as t
+where 'wallet' in (t.debit_account, t.credit_account);
+comment on view api.transactions is
+'The ledger as its owner sees it: signed amounts and the balance after each, in µ$.';
+
+-- billing.credit_wallet: put money into a wallet as one grant and one transfer.
+--
+-- Locks   the wallet.
+create function billing.credit_wallet(
+    p_organization_id uuid,
+    p_amount_micros bigint,
+    p_category text,
+    p_from billing.account,
+    p_reason text,
+    p_payment_id uuid
+)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_wallet billing.wallets;
+    v_grant_id uuid := billing.uuidv7();
+begin
+    update billing.wallets as w
+    set
+        settled_micros = w.settled_micros + p_amount_micros,
+        last_sequence = w.last_sequence + 1
+    where w.organization_id = p_organization_id
+    returning w.* into strict v_wallet;
+    insert into billing.grants (
+        organization_id, id, category, amount_micros, remaining_micros, payment_id
+    )
+    values (
+        p_organization_id, v_grant_id, p_category,
+        p_amount_micros, p_amount_micros, p_payment_id
+    );
+    insert into billing.transfers (
+        organization_id, sequence, debit_account, credit_account,
+        amount_micros, wallet_balance_micros, reason, grant_id
+    )
+    values (
+        p_organization_id, v_wallet.last_sequence, p_from, 'wallet',
+        p_amount_micros, v_wallet.settled_micros, p_reason, v_grant_id
+    );
+    return v_grant_id;
+end
+$$;
+
+-- billing.open_hold: keep money of a wallet for a purpose to come.
+--
+-- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
+-- Locks   the wallet.
+create function billing.open_hold(
+    p_organization_id uuid, p_amount_micros bigint, p_expires_at timestamptz
+)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_hold_id uuid := billing.uuidv7();
+    v_available_micros bigint;
+begin
+    update billing.wallets as w
+    set held_micros = w.held_micros + p_amount_micros
+    where w.organization_id = p_organization_id
+        and w.settled_micros - w.held_micros >= p_amount_micros;
+    if not found then
+        select w.settled_micros - w.held_micros into strict v_available_micros
+        from billing.wallets as w
+        where w.organization_id = p_organization_id;
+        raise exception using
+            errcode = 'FG402',
+            message = 'insufficient_credits',
+            detail = jsonb_build_object(
+                'required_micros', p_amount_micros, 'available_micros', v_available_micros
+            )::text;
+    end if;
+    insert into billing.holds (organization_id, id, amount_micros, expires_at)
+    values (p_organization_id, v_hold_id, p_amount_micros, p_expires_at);
+    return v_hold_id;
+end
+$$;
+
+create type billing.debit as (
+    organization_id uuid,
+    amount_micros bigint,
+    held_change_micros bigint,
+    credit_account billing.account,
+    reason text,
+    session_id uuid
+);
+comment on type billing.debit is
+'Money to take out of a wallet (0: none) and by how much what is held in it changes at the same moment.';
+
+-- billing.debit_wallets: the debit rule. Takes any number of debits from any number of wallets in one go.
+--
+-- A wallet's debits are taken in the order given: each becomes one transfer (none when it is 0), numbered
+-- on from the wallet's last, and is drawn from its grants in draw-down order. Think of a wallet's debits
+-- and of its grants as two rulers laid side by side: where a piece of one overlaps a piece of the other,
+-- that much of this debit is drawn from that grant.
+--
+-- Raises  check violation wallets_settled_covers_held  a debit that no hold or balance covers: callers check first
+-- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id in an earlier
+--         statement, because this one reads the grants as they were when it began.
+create function billing.debit_wallets(p_debits billing.debit [], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    with debits as (
+        select
+            d.*,
+            sum(d.amount_micros) over up_to_here as end_micros,
+            count(*) filter (where d.amount_micros > 0) over up_to_here as number
+        from unnest(p_debits) with ordinality
+            as d (organization_id, amount_micros, held_change_micros, credit_account, reason, session_id, position)
+        window up_to_here as (partition by d.organization_id order by d.position)
+    ),
+    totals as (
+        select
+            d.organization_id,
+            sum(d.amount_micros)::bigint as amount_micros,
+            sum(d.held_change_micros)::bigint as held_change_micros,
+            max(d.number) as count
+        from debits as d
+        group by d.organization_id
+    ),
+    wallets as (
+        update billing.wallets as w
+        set
+            settled_micros = w.settled_micros - t.amount_micros,
+            held_micros = w.held_micros + t.held_change_micros,
+            last_sequence = w.last_sequence + t.count
+        from totals as t
+        where w.organization_id = t.organization_id
+        returning
+            w.organization_id,
+            w.settled_micros + t.amount_micros as settled_before_micros,
+            w.last_sequence - t.count as sequence_before
+    ),
+    transfers as (
+        insert into billing.transfers (
+            organization_id, sequence, debit_account, credit_account, amount_micros,
+            wallet_balance_micros, reason, session_id, created_at
+        )
+        select
+            d.organization_id,
+            w.sequence_before + d.number,
+            'wallet',
+            d.credit_account,
+            d.amount_micros,
+            w.settled_before_micros - d.end_micros,
+            d.reason,
+            d.session_id,
+            p_now
+        from debits as d
+        inner join wallets as w on w.organization_id = d.organization_id
+        where d.amount_micros > 0
+    ),
+    lots as (
+        select
+            g.organization_id,
+            g.id,
+            g.remaining_micros,
+            sum(g.remaining_micros) over (
+                partition by g.organization_id
+                order by
+                    g.priority asc, g.expires_at asc nulls last,
+                    g.category = 'promotional' desc, g.id asc
+            ) as end_micros
+        from totals as t
+        inner join billing.grants as g on g.organization_id = t.organization_id
+        where not g.is_used_up and t.amount_micros > 0
+    ),
+    draws as (
+        select
+            d.organization_id,
+            w.sequence_before + d.number as sequence,
+            l.id as grant_id,
+            (
+                least(d.end_micros, l.end_micros)
+                - greatest(d.end_micros - d.amount_micros, l.end_micros - l.remaining_micros)
+            )::bigint as amount_micros
+        from debits as d
+        inner join wallets as w on w.organization_id = d.organization_id
+        inner join lots as l
+            on l.organization_id = d.organization_id
+            and l.end_micros > d.end_micros - d.amount_micros
+            and l.end_micros - l.remaining_micros < d.end_micros
+        where d.amount_micros > 0
+    ),
+    draw_downs as (
+        insert into billing.draw_downs (organization_id, sequence, grant_id, amount_micros)
+        select r.organization_id, r.sequence, r.grant_id, r.amount_micros
+        from draws as r
+    ),
+    taken as (
+        select r.organization_id, r.grant_id, sum(r.amount_micros)::bigint as amount_micros
+        from draws as r
+        group by r.organization_id, r.grant_id
+    )
+    update billing.grants as g
+    set
+        remaining_micros = g.remaining_micros - k.amount_micros,
+        is_used_up = g.remaining_micros = k.amount_micros
+    from taken as k
+    where g.organization_id = k.organization_id and g.id = k.grant_id;
+end
+$$;

@@ -1,0 +1,174 @@
+-- Buying credits: a top-up is asked for, paid at a provider, and granted once when the provider says so.
+
+create table billing.top_ups (
+    organization_id uuid not null references billing.wallets (organization_id),
+    id uuid not null default billing.uuidv7(),
+    amount_micros bigint not null,
+    bonus_micros bigint not null,
+    status text not null default 'pending',
+    checkout_session_id text,
+    checkout_url text,
+    created_by text not null,
+    created_at timestamptz not null default billing.now(),
+    paid_at timestamptz,
+    primary key (organization_id, id),
+    constraint top_ups_checkout_session_key unique (checkout_session_id),
+    constraint top_ups_amount_in_bounds check (amount_micros between 1 and 1000000000000),
+    constraint top_ups_amount_is_whole_cents check (amount_micros % 10000 = 0),
+    constraint top_ups_bonus_in_bounds check (bonus_micros between 0 and amount_micros),
+    constraint top_ups_status_is_known check (
+        status in ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review')
+    ),
+    constraint top_ups_paid_has_a_time check ((status = 'paid') = (paid_at is not null))
+);
+alter table billing.top_ups enable row level security;
+comment on table billing.top_ups is
+'A purchase of credits. bonus_micros is what its bracket promised when it was asked for.';
+
+create view api.top_ups with (security_invoker = true) as
+select
+    t.id,
+    t.organization_id,
+    t.amount_micros,
+    t.bonus_micros,
+    t.status,
+    t.checkout_session_id,
+    t.checkout_url,
+    t.created_at,
+    t.paid_at
+from billing.top_ups as t;
+comment on view api.top_ups is 'Purchases of credits and how far they are.';
+
+-- api.create_top_up: ask for credits. The checkout at the provider is made after this commits, under a key
+-- derived from the row, and attached by api.attach_checkout: repeat either and nothing happens twice.
+--
+-- Raises  FG400 amount_too_small     below the lowest bracket; detail: minimum_micros
+--         FG409 idempotency_conflict the key was used for another amount
+create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_idempotency_key text)
+returns table (top_up api.top_ups, billing_email text, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'billing');
+    v_request jsonb := jsonb_build_array(p_amount_micros);
+    v_stored jsonb;
+    v_id uuid := billing.uuidv7();
+    v_minimum_micros bigint;
+    v_bonus_basis_points integer;
+begin
+    select o.billing_email into billing_email
+    from billing.organizations as o
+    where o.id = v_caller.organization_id;
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'create_top_up', v_request
+    );
+    if v_stored is not null then
+        -- As it is now: the checkout may have been attached since.
+        select t.* into top_up
+        from api.top_ups as t
+        where t.organization_id = v_caller.organization_id and t.id = (v_stored ->> 'id')::uuid;
+        replayed := true;
+        return next;
+        return;
+    end if;
+    select
+        min(b.minimum_micros),
+        (array_agg(b.bonus_basis_points order by b.minimum_micros desc)
+            filter (where b.minimum_micros <= p_amount_micros))[1]
+    into v_minimum_micros, v_bonus_basis_points
+    from (
+        select distinct on (c.minimum_micros) c.minimum_micros, c.bonus_basis_points
+        from billing.top_up_brackets as c
+        where c.effective_at <= billing.now()
+        order by c.minimum_micros, c.effective_at desc
+    ) as b;
+    if v_bonus_basis_points is null then
+        raise exception using
+            errcode = 'FG400',
+            message = 'amount_too_small',
+            detail = jsonb_build_object('minimum_micros', v_minimum_micros)::text;
+    end if;
+    insert into billing.top_ups (organization_id, id, amount_micros, bonus_micros, created_by)
+    values (
+        v_caller.organization_id, v_id, p_amount_micros,
+        round(p_amount_micros::numeric * v_bonus_basis_points / 10000), v_caller.actor
+    );
+    select t.* into top_up
+    from api.top_ups as t
+    where t.organization_id = v_caller.organization_id and t.id = v_id;
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'create_top_up', v_request, to_jsonb(top_up)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.create_top_up to service_role, faregate_functions;
+
+-- api.attach_checkout: the provider's checkout of a top-up. The first one stays.
+create function api.attach_checkout(
+    p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text
+)
+returns setof api.top_ups
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    update billing.top_ups as t
+    set checkout_session_id = p_checkout_session_id, checkout_url = p_checkout_url
+    where t.organization_id = p_organization_id
+        and t.id = p_top_up_id
+        and t.checkout_url is null
+        and coalesce(t.checkout_session_id, p_checkout_session_id) = p_checkout_session_id;
+    return query
+    select t.*
+    from api.top_ups as t
+    where t.organization_id = p_organization_id and t.id = p_top_up_id;
+end
+$$;
+grant execute on function api.attach_checkout to service_role, faregate_functions;
+
+-- api.get_top_up: one top-up.
+-- Raises  FG404 top_up_not_found  absent, or another organization's
+create function api.get_top_up(p_caller jsonb, p_top_up_id uuid)
+returns setof api.top_ups
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select t.*
+    from api.top_ups as t
+    where t.organization_id = v_caller.organization_id and t.id = p_top_up_id;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'top_up_not_found';
+    end if;
+end
+$$;
+grant execute on function api.get_top_up to service_role, faregate_functions;
+
+-- api.list_top_ups: the organization's top-ups, newest first, from before p_cursor.
+create function api.list_top_ups(p_caller jsonb, p_limit integer, p_cursor uuid)
+returns setof api.top_ups
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select t.*
+    from api.top_ups as t
+    where t.organization_id = v_caller.organization_id and (p_cursor is null or t.id < p_cursor)
+    order by t.id desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_top_ups to service_role, faregate_functions;

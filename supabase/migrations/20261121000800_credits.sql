@@ -1,0 +1,81 @@
+-- Reading the balance: what there is, where it went, what something would cost.
+
+-- api.get_wallet: the caller's balance.
+create function api.get_wallet(p_caller jsonb)
+returns setof api.wallets
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select w.* from api.wallets as w where w.organization_id = v_caller.organization_id;
+end
+$$;
+grant execute on function api.get_wallet to service_role, faregate_functions;
+
+-- api.list_transactions: the ledger, newest first, from before the sequence p_cursor.
+create function api.list_transactions(p_caller jsonb, p_limit integer, p_cursor bigint)
+returns setof api.transactions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select t.*
+    from api.transactions as t
+    where t.organization_id = v_caller.organization_id
+        and t.sequence < coalesce(p_cursor, 9223372036854775807)
+    order by t.sequence desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_transactions to service_role, faregate_functions;
+
+-- api.estimate_cost: what a quantity of a SKU costs the caller now, and whether the balance covers it.
+-- The quantity is in the SKU's unit (hours, GB-months, pieces).
+--
+-- Raises  FG404 sku_not_found          no price on the caller's plan
+--         FG400 amount_out_of_bounds   the cost is beyond what the ledger carries
+create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric)
+returns table (
+    sku text,
+    unit text,
+    quantity numeric,
+    unit_price_micros bigint,
+    cost_micros bigint,
+    available_micros bigint,
+    affordable boolean
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_price billing.prices;
+    v_cost_micros numeric;
+begin
+    select p.* into v_price
+    from billing.price_at(v_caller.plan_id, p_sku, billing.now()) as p;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'sku_not_found';
+    end if;
+    v_cost_micros := round(v_price.price_micros * p_quantity);
+    if v_cost_micros > 1000000000000000 then
+        raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
+    end if;
+    return query
+    select
+        v_price.sku, v_price.unit, p_quantity, v_price.price_micros, v_cost_micros::bigint,
+        w.available_micros, w.available_micros >= v_cost_micros
+    from api.wallets as w
+    where w.organization_id = v_caller.organization_id;
+end
+$$;
+grant execute on function api.estimate_cost to service_role, faregate_functions;

@@ -1,0 +1,228 @@
+-- Payments: the provider's notifications, stored before anything else, and what they did.
+
+create table billing.payment_events (
+    provider text not null,
+    id text not null,
+    type text not null,
+    payload jsonb not null,
+    outcome text not null,
+    organization_id uuid,
+    received_at timestamptz not null default billing.now(),
+    primary key (provider, id),
+    constraint payment_events_provider_is_known check (provider in ('stripe')),
+    constraint payment_events_outcome_is_known check (
+        outcome in (
+            'stored', 'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
+            'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
+        )
+    )
+);
+alter table billing.payment_events enable row level security;
+create index payment_events_to_review on billing.payment_events (received_at)
+where outcome = 'needs_review';
+comment on table billing.payment_events is
+'Every genuine notification of a payment provider, once, and its outcome. needs_review: money that was
+paid but not credited, because of its currency or amount; a person decides.';
+
+create table billing.payments (
+    organization_id uuid not null,
+    id uuid not null default billing.uuidv7(),
+    top_up_id uuid not null,
+    provider text not null,
+    provider_payment_id text not null,
+    amount_micros bigint not null,
+    paid_at timestamptz not null,
+    primary key (organization_id, id),
+    constraint payments_top_up_fkey foreign key (organization_id, top_up_id)
+    references billing.top_ups (organization_id, id),
+    constraint payments_top_up_key unique (organization_id, top_up_id),
+    constraint payments_provider_payment_key unique (provider, provider_payment_id),
+    constraint payments_amount_in_bounds check (amount_micros between 1 and 1000000000000)
+);
+alter table billing.payments enable row level security;
+comment on table billing.payments is
+'Money that arrived at a provider. The provider''s id is a permanent key: one payment is credited once.';
+
+-- billing.credit_top_up: the money of a paid checkout becomes grants; the plan moves up on the first one.
+--
+-- The amount is the provider's. The promised bonus is for the promised amount: paid something else, no bonus.
+-- Locks   the wallet; the caller has locked the top-up.
+create function billing.credit_top_up(
+    p_top_up billing.top_ups, p_provider_payment_id text, p_amount_micros bigint
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_payment_id uuid := billing.uuidv7();
+    v_plan_id text;
+begin
+    insert into billing.payments (
+        organization_id, id, top_up_id, provider, provider_payment_id, amount_micros, paid_at
+    )
+    values (
+        p_top_up.organization_id, v_payment_id, p_top_up.id, 'stripe',
+        p_provider_payment_id, p_amount_micros, v_now
+    );
+    perform billing.credit_wallet(
+        p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up', v_payment_id
+    );
+    if p_top_up.bonus_micros > 0 and p_amount_micros = p_top_up.amount_micros then
+        perform billing.credit_wallet(
+            p_top_up.organization_id, p_top_up.bonus_micros,
+            'promotional', 'promotion', 'top_up_bonus', v_payment_id
+        );
+    end if;
+    update billing.top_ups as t
+    set status = 'paid', paid_at = v_now
+    where t.organization_id = p_top_up.organization_id and t.id = p_top_up.id;
+    update billing.organizations as o
+    set plan_id = l.plan_after_top_up_id
+    from billing.plans as l
+    where o.id = p_top_up.organization_id
+        and l.id = o.plan_id
+        and l.plan_after_top_up_id is not null
+    returning o.plan_id into v_plan_id;
+    if found then
+        insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
+        values (
+            p_top_up.organization_id, 'stripe', 'change_plan', p_top_up.id,
+            jsonb_build_object('plan', v_plan_id)
+        );
+    end if;
+end
+$$;
+
+-- billing.lock_top_up: the top-up that a Stripe checkout session belongs to; null when it is none of ours.
+-- The metadata, which we set, only tells where to look: the row must know the same checkout session, or none
+-- yet (the answer of its creation was lost), in which case it learns it here.
+-- Locks   the top-up.
+create function billing.lock_top_up(p_checkout jsonb)
+returns billing.top_ups
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_organization_id text := p_checkout #>> '{metadata,organization_id}';
+    v_top_up_id text := p_checkout ->> 'client_reference_id';
+    v_top_up billing.top_ups;
+begin
+    if v_organization_id is null or not pg_input_is_valid(v_organization_id, 'uuid')
+        or v_top_up_id is null or not pg_input_is_valid(v_top_up_id, 'uuid')
+    then
+        return null;
+    end if;
+    update billing.top_ups as t
+    set checkout_session_id = p_checkout ->> 'id'
+    where t.organization_id = v_organization_id::uuid
+        and t.id = v_top_up_id::uuid
+        and coalesce(t.checkout_session_id, p_checkout ->> 'id') = p_checkout ->> 'id'
+    returning t.* into v_top_up;
+    return v_top_up;
+end
+$$;
+
+-- billing.apply_checkout: what a Stripe checkout session's notification does to its top-up. Whatever the order
+-- in which notifications come, a paid top-up stays paid, and one that was paid after all becomes it.
+-- Returns the outcome.
+-- Locks   the top-up, then the wallet.
+create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_amount text := p_checkout ->> 'amount_total';
+    v_status text;
+begin
+    if p_top_up.status = 'paid' then
+        return 'already_credited';
+    elsif p_type = 'checkout.session.expired' then
+        v_status := 'expired';
+    elsif p_type = 'checkout.session.async_payment_failed' then
+        v_status := 'failed';
+    elsif p_checkout ->> 'payment_status' is distinct from 'paid' then
+        v_status := 'processing';
+    elsif p_checkout ->> 'currency' is distinct from 'usd'
+        or v_amount is null
+        or not pg_input_is_valid(v_amount, 'bigint')
+        or v_amount::numeric not between 1 and 100000000
+        or p_checkout ->> 'payment_intent' is null
+    then
+        v_status := 'needs_review';
+    else
+        perform billing.credit_top_up(
+            p_top_up, p_checkout ->> 'payment_intent', v_amount::bigint * 10000
+        );
+        return 'credited';
+    end if;
+    -- Late news does not undo newer: only a paid checkout leaves an end state, and money under review stays seen.
+    update billing.top_ups as t
+    set status = v_status
+    where t.organization_id = p_top_up.organization_id
+        and t.id = p_top_up.id
+        and t.status <> 'needs_review'
+        and (t.status in ('pending', 'processing') or v_status = 'needs_review');
+    return case v_status
+        when 'expired' then 'checkout_expired'
+        when 'failed' then 'payment_failed'
+        when 'processing' then 'awaiting_payment'
+        else v_status
+    end;
+end
+$$;
+
+-- api.receive_stripe_event: store a genuine Stripe event, then act on it; a repeated one does nothing.
+--
+-- payment_intent.succeeded tells of the same money as its checkout session, which is what is credited.
+-- p_account is our own account id where events of connected accounts can arrive, else null.
+-- Locks   the event, then the top-up, then the wallet.
+create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean)
+returns table (outcome text, duplicate boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_type text := p_event ->> 'type';
+    v_checkout jsonb := p_event #> '{data,object}';
+    v_top_up billing.top_ups;
+begin
+    insert into billing.payment_events (provider, id, type, payload, outcome)
+    values ('stripe', p_event ->> 'id', v_type, p_event, 'stored')
+    on conflict do nothing;
+    if not found then
+        return query
+        select e.outcome, true
+        from billing.payment_events as e
+        where e.provider = 'stripe' and e.id = p_event ->> 'id';
+        return;
+    end if;
+
+    if (p_event ->> 'account') is not null and p_event ->> 'account' is distinct from p_account then
+        outcome := 'foreign_account';
+    elsif (p_event ->> 'livemode')::boolean is distinct from p_live_mode then
+        outcome := 'foreign_mode';
+    elsif v_type not in (
+        'checkout.session.completed', 'checkout.session.async_payment_succeeded',
+        'checkout.session.async_payment_failed', 'checkout.session.expired'
+    ) then
+        outcome := 'unknown_type';
+    else
+        v_top_up := billing.lock_top_up(v_checkout);
+        outcome := case
+            when v_top_up.id is null then 'unknown_top_up'
+            else billing.apply_checkout(v_type, v_checkout, v_top_up)
+        end;
+    end if;
+
+    update billing.payment_events as e
+    set outcome = receive_stripe_event.outcome, organization_id = v_top_up.organization_id
+    where e.provider = 'stripe' and e.id = p_event ->> 'id';
+    duplicate := false;
+    return next;
+end
+$$;
+grant execute on function api.receive_stripe_event to service_role, faregate_functions;

@@ -1,0 +1,731 @@
+-- Sessions: a running resource, paid ahead window by window, charged to the second.
+
+create table billing.outbox (
+    organization_id uuid not null references billing.organizations (id),
+    id uuid not null default billing.uuidv7(),
+    topic text not null,
+    payload jsonb not null,
+    run_at timestamptz not null,
+    enqueued_at timestamptz,
+    created_at timestamptz not null default billing.now(),
+    primary key (organization_id, id),
+    constraint outbox_topic_is_known check (topic in ('stop_session'))
+);
+alter table billing.outbox enable row level security;
+create index outbox_waiting on billing.outbox (id) where enqueued_at is null;
+comment on table billing.outbox is
+'What a committed transaction wants done outside. A task queue is told after the commit; the row''s id
+names the task, so telling it twice makes one task.';
+
+create table billing.sessions (
+    organization_id uuid not null references billing.wallets (organization_id),
+    id uuid not null default billing.uuidv7(),
+    name text,
+    tier text not null,
+    price_id uuid not null references billing.prices (id),
+    hourly_price_micros bigint not null,
+    window_seconds integer not null,
+    hold_id uuid not null,
+    started_at timestamptz not null,
+    expires_at timestamptz,
+    heartbeat_timeout_seconds integer,
+    last_heartbeat_at timestamptz not null,
+    charged_until timestamptz not null,
+    paid_until timestamptz not null,
+    is_last_window boolean not null,
+    due_at timestamptz,
+    ended_at timestamptz,
+    close_reason text,
+    started_by text not null,
+    primary key (organization_id, id),
+    constraint sessions_name_length check (char_length(name) between 1 and 100),
+    constraint sessions_tier_is_known check (tier in ('small', 'medium', 'large', 'xlarge', 'gpu')),
+    constraint sessions_close_reason_is_known check (
+        close_reason in ('stopped', 'exhausted', 'lost', 'expired', 'failed')
+    ),
+    constraint sessions_end_has_a_reason check ((ended_at is null) = (close_reason is null)),
+    constraint sessions_running_are_due check ((ended_at is null) = (due_at is not null)),
+    constraint sessions_end_after_start check (ended_at >= started_at)
+);
+alter table billing.sessions enable row level security;
+create index sessions_price_id on billing.sessions (price_id);
+create index sessions_due on billing.sessions (due_at) where due_at is not null;
+comment on table billing.sessions is
+'A compute session. Until paid_until it is paid for by its hold; is_last_window: nothing can be held beyond
+it, so unless money arrives the session ends on that second. due_at: when a sweep must look at it next.
+charged_until: a clock that is set back does not count that time again.';
+
+-- billing.session_cost: what a session costs from its start to a moment: exact duration × hourly price, rounded
+-- once, half up, to µ$. Cumulative, so successive captures never drift.
+create function billing.session_cost(
+    p_hourly_price_micros bigint, p_started_at timestamptz, p_until timestamptz
+)
+returns bigint
+language sql
+immutable parallel safe
+return greatest(
+    round(p_hourly_price_micros * extract(epoch from p_until - p_started_at) / 3600), 0
+)::bigint;
+
+-- billing.affordable_seconds: the most whole seconds of a session whose cost, rounded, an amount covers.
+-- round(s × price / 3600) <= amount  is  s < (amount + ½) × 3600 / price. Null when the price is 0: no end.
+create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint)
+returns bigint
+language sql
+immutable parallel safe
+return (
+    ceil((p_amount_micros + 0.5) * 3600 / nullif(p_hourly_price_micros, 0)) - 1
+)::bigint;
+
+create view api.sessions with (security_invoker = true) as
+select
+    s.id,
+    s.organization_id,
+    s.name,
+    s.tier,
+    case when s.ended_at is null then 'running' else 'closed' end as status,
+    s.close_reason,
+    s.hourly_price_micros,
+    case
+        when s.ended_at is not null then h.captured_micros
+        else greatest(
+            h.captured_micros,
+            billing.session_cost(
+                s.hourly_price_micros, s.started_at, least(billing.now(), s.paid_until)
+            )
+        )
+    end as cost_micros,
+    h.captured_micros as charged_micros,
+    case when h.is_open then h.amount_micros - h.captured_micros else 0 end as held_micros,
+    s.started_at,
+    s.paid_until,
+    s.is_last_window,
+    s.expires_at,
+    s.heartbeat_timeout_seconds,
+    s.last_heartbeat_at,
+    s.ended_at
+from billing.sessions as s
+inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.hold_id;
+comment on view api.sessions is
+'Sessions with their cost as of now: charged so far plus what has run since, in µ$.';
+
+-- billing.tier_price: the price row of a tier on the caller's plan.
+--
+-- Raises  FG403 tier_not_allowed  the plan does not include it; detail: tier, allowed_tiers
+create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamptz)
+returns billing.prices
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_price billing.prices;
+begin
+    select p.* into v_price
+    from billing.price_at(p_plan.id, 'session.' || p_tier, p_now) as p;
+    if not found or not p_tier = any(p_plan.allowed_tiers) then
+        raise exception using
+            errcode = 'FG403',
+            message = 'tier_not_allowed',
+            detail = jsonb_build_object(
+                'tier', p_tier, 'allowed_tiers', p_plan.allowed_tiers
+            )::text;
+    end if;
+    return v_price;
+end
+$$;
+
+-- api.estimate_session: what a session of so many seconds costs, what must be there to start it, and how long
+-- the balance would last (affordable_seconds; null where the price is 0).
+--
+-- Raises  FG403 tier_not_allowed
+create function api.estimate_session(p_caller jsonb, p_tier text, p_seconds integer)
+returns table (
+    tier text,
+    seconds integer,
+    hourly_price_micros bigint,
+    cost_micros bigint,
+    required_micros bigint,
+    available_micros bigint,
+    affordable_seconds bigint
+)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_now timestamptz := billing.now();
+    v_plan billing.plans;
+    v_price billing.prices;
+begin
+    select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
+    v_price := billing.tier_price(v_plan, p_tier, v_now);
+    return query
+    select
+        p_tier, p_seconds, v_price.price_micros,
+        billing.session_cost(v_price.price_micros, v_now, v_now + make_interval(secs => p_seconds)),
+        billing.session_cost(
+            v_price.price_micros, v_now,
+            v_now + make_interval(secs => least(v_plan.session_window_seconds, p_seconds))
+        ),
+        w.available_micros,
+        billing.affordable_seconds(v_price.price_micros, w.available_micros)
+    from api.wallets as w
+    where w.organization_id = v_caller.organization_id;
+end
+$$;
+grant execute on function api.estimate_session to service_role, faregate_functions;
+
+-- api.start_session: hold the first window's money and start.
+--
+-- p_max_seconds ends the session by itself (expired); with p_heartbeat_timeout_seconds it is closed as lost when
+-- no heartbeat has come for so long. Null: neither.
+--
+-- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros, available_micros
+--         FG403 tier_not_allowed, FG409 idempotency_conflict
+-- Locks   the key, then the wallet.
+create function api.start_session(
+    p_caller jsonb,
+    p_tier text,
+    p_name text,
+    p_max_seconds integer,
+    p_heartbeat_timeout_seconds integer,
+    p_idempotency_key text
+)
+returns table (session api.sessions, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_request jsonb := jsonb_build_array(p_tier, p_name, p_max_seconds, p_heartbeat_timeout_seconds);
+    v_stored jsonb;
+    v_id uuid := billing.uuidv7();
+    v_now timestamptz := billing.now();
+    v_plan billing.plans;
+    v_price billing.prices;
+    v_expires_at timestamptz := v_now + make_interval(secs => p_max_seconds);
+    v_paid_until timestamptz;
+    v_is_last_window boolean;
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'start_session', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.sessions, v_stored), true;
+        return;
+    end if;
+    select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
+    v_price := billing.tier_price(v_plan, p_tier, v_now);
+    v_paid_until := least(
+        v_now + make_interval(secs => v_plan.session_window_seconds), v_expires_at
+    );
+    v_is_last_window := v_paid_until is not distinct from v_expires_at;
+    insert into billing.sessions (
+        organization_id, id, name, tier, price_id, hourly_price_micros, window_seconds, hold_id,
+        started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at,
+        charged_until, paid_until, is_last_window, due_at, started_by
+    )
+    values (
+        v_caller.organization_id, v_id, p_name, p_tier, v_price.id, v_price.price_micros,
+        v_plan.session_window_seconds,
+        billing.open_hold(
+            v_caller.organization_id,
+            billing.session_cost(v_price.price_micros, v_now, v_paid_until),
+            v_paid_until
+        ),
+        v_now, v_expires_at, p_heartbeat_timeout_seconds, v_now,
+        v_now, v_paid_until, v_is_last_window,
+        billing.session_due_at(
+            v_paid_until, v_is_last_window, v_plan.session_window_seconds,
+            v_now + make_interval(secs => p_heartbeat_timeout_seconds)
+        ),
+        v_caller.actor
+    );
+    if v_is_last_window then
+        insert into billing.outbox (organization_id, topic, payload, run_at)
+        values (
+            v_caller.organization_id, 'stop_session',
+            billing.stop_session_payload(v_caller.organization_id, v_id, v_paid_until),
+            v_paid_until
+        );
+    end if;
+    select v.* into session
+    from api.sessions as v
+    where v.organization_id = v_caller.organization_id and v.id = v_id;
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'start_session', v_request, to_jsonb(session)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.start_session to service_role, faregate_functions;
+
+-- billing.session_due_at: when a sweep must look again: half a window before the money held ends, at its very
+-- end when nothing can be held beyond it, and in any case when a heartbeat is overdue.
+create function billing.session_due_at(
+    p_paid_until timestamptz, p_is_last_window boolean, p_window_seconds integer, p_lost_at timestamptz
+)
+returns timestamptz
+language sql
+immutable parallel safe
+return least(
+    p_paid_until
+    - case when p_is_last_window then interval '0' else p_window_seconds * interval '0.5 second' end,
+    p_lost_at
+);
+
+-- billing.stop_session_payload: what the task at a session's known end is told.
+create function billing.stop_session_payload(
+    p_organization_id uuid, p_session_id uuid, p_paid_until timestamptz
+)
+returns jsonb
+language sql
+stable parallel safe
+return jsonb_build_object(
+    'organization_id', p_organization_id, 'session_id', p_session_id, 'paid_until', p_paid_until
+);
+
+-- billing.settle_sessions: the rule of every sweep, stop and end. For each session: charge what has run since the
+-- last charge, then either hold the next window, or, when the money does not reach that far, hold all that is left
+-- and know the exact second of the end, or close it.
+--
+-- With p_stop_reason the sessions end now; without, each ends only where its money, its time or its heartbeats
+-- ended, also when that was a while ago: then up to that second and not up to now. So a late sweep, a double one
+-- and a stop beside one all charge the same. Sessions of one wallet are served in the order they started.
+-- Returns how many ended.
+--
+-- Locks   the wallets in the order of organization_id; the caller has locked the sessions.
+create function billing.settle_sessions(
+    p_organization_ids uuid [], p_session_ids uuid [], p_stop_reason text
+)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_now timestamptz;
+    v_debits billing.debit [];
+    v_closed integer;
+begin
+    perform w.organization_id
+    from billing.wallets as w
+    where w.organization_id = any(p_organization_ids)
+    order by w.organization_id
+    for no key update;
+    -- After the lock: whoever held it charged up to a moment before this one.
+    v_now := billing.now();
+
+    with due as (
+        select
+            s.*,
+            h.captured_micros,
+            h.amount_micros - h.captured_micros as held_micros,
+            w.settled_micros - w.held_micros as available_micros,
+            e.now_at,
+            e.lost_at,
+            -- A heartbeat can still come in time: only one that is overdue limits the session.
+            least(s.expires_at, case when e.lost_at <= e.now_at then e.lost_at end) as limit_at
+        from unnest(p_organization_ids, p_session_ids) as i (organization_id, session_id)
+        inner join billing.sessions as s
+            on s.organization_id = i.organization_id and s.id = i.session_id
+        inner join billing.holds as h
+            on h.organization_id = s.organization_id and h.id = s.hold_id
+        inner join billing.wallets as w on w.organization_id = s.organization_id
+        cross join lateral (
+            select
+                greatest(v_now, s.charged_until) as now_at,
+                s.last_heartbeat_at + s.heartbeat_timeout_seconds * interval '1 second' as lost_at
+        ) as e
+    ),
+    wanted as (
+        select
+            d.*,
+            t.target_at,
+            billing.session_cost(d.hourly_price_micros, d.started_at, t.target_at) as target_micros
+        from due as d
+        cross join lateral (
+            select
+                least(
+                    d.limit_at,
+                    case
+                        when p_stop_reason is null then d.now_at + d.window_seconds * interval '1 second'
+                        else d.now_at
+                    end
+                ) as target_at
+        ) as t
+    ),
+    funded as (
+        select
+            n.*,
+            n.captured_micros + n.held_micros + least(
+                x.missing_micros,
+                greatest(
+                    n.available_micros
+                    - (sum(x.missing_micros) over in_order - x.missing_micros),
+                    0
+                )
+            )::bigint as funded_micros
+        from wanted as n
+        cross join lateral (
+            select greatest(n.target_micros - n.captured_micros - n.held_micros, 0) as missing_micros
+        ) as x
+        window in_order as (partition by n.organization_id order by n.id)
+    ),
+    timed as (
+        select
+            f.*,
+            f.funded_micros >= f.target_micros as is_covered,
+            case
+                when f.funded_micros >= f.target_micros then f.target_at
+                -- Never before what is paid already, which may end within a second.
+                else greatest(
+                    f.paid_until,
+                    f.started_at + make_interval(
+                        secs => billing.affordable_seconds(f.hourly_price_micros, f.funded_micros)
+                    )
+                )
+            end as new_paid_until
+        from funded as f
+    ),
+    charged as (
+        select
+            t.*,
+            t.new_paid_until <= t.now_at as is_over,
+            not t.is_covered or t.new_paid_until = t.limit_at is true as is_new_last_window,
+            least(t.now_at, t.new_paid_until) as new_charged_until,
+            billing.session_cost(
+                t.hourly_price_micros, t.started_at, least(t.now_at, t.new_paid_until)
+            ) as new_captured_micros
+        from timed as t
+    ),
+    settled as (
+        select
+            c.*,
+            -- Covered: hold just the window. Not covered: hold all that is left.
+            case
+                when c.is_over then c.new_captured_micros
+                when c.is_covered then c.target_micros
+                else c.funded_micros
+            end as new_amount_micros
+        from charged as c
+    ),
+    holds as (
+        update billing.holds as h
+        set
+            amount_micros = s.new_amount_micros,
+            captured_micros = s.new_captured_micros,
+            is_open = not s.is_over,
+            expires_at = s.new_paid_until
+        from settled as s
+        where h.organization_id = s.organization_id and h.id = s.hold_id
+    ),
+    sessions as (
+        update billing.sessions as x
+        set
+            charged_until = s.new_charged_until,
+            paid_until = s.new_paid_until,
+            is_last_window = s.is_new_last_window,
+            due_at = case
+                when not s.is_over
+                    then billing.session_due_at(
+                        s.new_paid_until, s.is_new_last_window, s.window_seconds, s.lost_at
+                    )
+            end,
+            ended_at = case when s.is_over then s.new_paid_until end,
+            close_reason = case
+                when not s.is_over then null
+                when not s.is_covered then 'exhausted'
+                when s.new_paid_until = s.lost_at then 'lost'
+                when s.new_paid_until = s.expires_at then 'expired'
+                else p_stop_reason
+            end
+        from settled as s
+        where x.organization_id = s.organization_id and x.id = s.id
+    ),
+    outbox as (
+        insert into billing.outbox (organization_id, topic, payload, run_at)
+        select
+            s.organization_id, 'stop_session',
+            billing.stop_session_payload(s.organization_id, s.id, s.new_paid_until),
+            s.new_paid_until
+        from settled as s
+        where s.is_new_last_window
+            and not s.is_over
+            and (not s.is_last_window or s.new_paid_until <> s.paid_until)
+    )
+    select
+        array_agg(
+            row(
+                s.organization_id,
+                s.new_captured_micros - s.captured_micros,
+                s.new_amount_micros - s.new_captured_micros - s.held_micros,
+                'revenue_sessions',
+                'session',
+                s.id
+            )::billing.debit
+            order by s.id
+        ),
+        count(*) filter (where s.is_over)
+    into v_debits, v_closed
+    from settled as s;
+
+    perform billing.debit_wallets(v_debits, v_now);
+    return v_closed;
+end
+$$;
+
+-- billing.lock_session: a session of an organization.
+--
+-- Raises  FG404 session_not_found  absent, or another organization's
+-- Locks   the session.
+create function billing.lock_session(p_organization_id uuid, p_session_id uuid)
+returns billing.sessions
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_session billing.sessions;
+begin
+    select s.* into v_session
+    from billing.sessions as s
+    where s.organization_id = p_organization_id and s.id = p_session_id
+    for no key update;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'session_not_found';
+    end if;
+    return v_session;
+end
+$$;
+
+-- api.get_session: one session, with its cost as of now.
+-- Raises  FG404 session_not_found
+create function api.get_session(p_caller jsonb, p_session_id uuid)
+returns setof api.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select s.*
+    from api.sessions as s
+    where s.organization_id = v_caller.organization_id and s.id = p_session_id;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'session_not_found';
+    end if;
+end
+$$;
+grant execute on function api.get_session to service_role, faregate_functions;
+
+-- api.list_sessions: the organization's sessions, newest first, from before p_cursor; p_status null: all.
+create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
+returns setof api.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select s.*
+    from api.sessions as s
+    where s.organization_id = v_caller.organization_id
+        and (p_cursor is null or s.id < p_cursor)
+        and (p_status is null or s.status = p_status)
+    order by s.id desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_sessions to service_role, faregate_functions;
+
+-- api.heartbeat_session: the resource is alive.
+--
+-- Raises  FG404 session_not_found, FG409 session_closed  it has ended; detail: close_reason, ended_at
+-- Locks   the session.
+create function api.heartbeat_session(p_caller jsonb, p_session_id uuid)
+returns setof api.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_session billing.sessions := billing.lock_session(v_caller.organization_id, p_session_id);
+begin
+    if v_session.ended_at is not null then
+        raise exception using
+            errcode = 'FG409',
+            message = 'session_closed',
+            detail = jsonb_build_object(
+                'close_reason', v_session.close_reason, 'ended_at', v_session.ended_at
+            )::text;
+    end if;
+    update billing.sessions as s
+    set last_heartbeat_at = greatest(s.last_heartbeat_at, billing.now())
+    where s.organization_id = v_caller.organization_id and s.id = p_session_id;
+    return query
+    select s.*
+    from api.sessions as s
+    where s.organization_id = v_caller.organization_id and s.id = p_session_id;
+end
+$$;
+grant execute on function api.heartbeat_session to service_role, faregate_functions;
+
+-- api.stop_session: end a session now and charge it to this moment. Stopping a closed one answers how it ended.
+--
+-- p_reason: stopped, or failed when the resource broke.
+-- Raises  FG404 session_not_found, FG409 idempotency_conflict
+-- Locks   the key, the session, the wallet.
+create function api.stop_session(
+    p_caller jsonb, p_session_id uuid, p_reason text, p_idempotency_key text
+)
+returns table (session api.sessions, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'write');
+    v_request jsonb := jsonb_build_array(p_session_id, p_reason);
+    v_stored jsonb;
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'stop_session', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.sessions, v_stored), true;
+        return;
+    end if;
+    if (billing.lock_session(v_caller.organization_id, p_session_id)).ended_at is null then
+        perform billing.settle_sessions(
+            array[v_caller.organization_id], array[p_session_id], p_reason
+        );
+    end if;
+    select v.* into session
+    from api.sessions as v
+    where v.organization_id = v_caller.organization_id and v.id = p_session_id;
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'stop_session', v_request, to_jsonb(session)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.stop_session to service_role, faregate_functions;
+
+-- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false.
+--
+-- Locks   the sessions that nobody else has locked, the wallets in order.
+create function api.sweep_sessions(p_limit integer)
+returns table (swept integer, closed integer, more boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_organization_ids uuid [];
+    v_session_ids uuid [];
+begin
+    select array_agg(d.organization_id), array_agg(d.id)
+    into v_organization_ids, v_session_ids
+    from (
+        select s.organization_id, s.id
+        from billing.sessions as s
+        where s.due_at <= v_now
+        order by s.due_at
+        limit p_limit
+        for no key update skip locked
+    ) as d;
+    swept := coalesce(cardinality(v_session_ids), 0);
+    closed := 0;
+    if swept > 0 then
+        closed := billing.settle_sessions(v_organization_ids, v_session_ids, null);
+    end if;
+    more := swept = p_limit;
+    return next;
+end
+$$;
+grant execute on function api.sweep_sessions to service_role, faregate_functions;
+
+-- api.sweep_session: settle one session at the end that was foreseen for it, p_paid_until. Repeated, late or
+-- outdated (money came, the end has moved), it changes nothing that the next sweep would not.
+--
+-- Raises  FG503 not_yet_due  the queue's clock is ahead of ours: call again
+-- Locks   the session, the wallet.
+create function api.sweep_session(
+    p_organization_id uuid, p_session_id uuid, p_paid_until timestamptz
+)
+returns setof api.sessions
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_session billing.sessions := billing.lock_session(p_organization_id, p_session_id);
+begin
+    if v_session.ended_at is null and v_session.paid_until = p_paid_until then
+        if v_session.paid_until > billing.now() then
+            raise exception using errcode = 'FG503', message = 'not_yet_due';
+        end if;
+        perform billing.settle_sessions(array[p_organization_id], array[p_session_id], null);
+    end if;
+    return query
+    select s.*
+    from api.sessions as s
+    where s.organization_id = p_organization_id and s.id = p_session_id;
+end
+$$;
+grant execute on function api.sweep_session to service_role, faregate_functions;
+
+-- api.list_outbox: what waits to be enqueued, oldest first.
+create function api.list_outbox(p_limit integer)
+returns table (id uuid, organization_id uuid, topic text, payload jsonb, run_at timestamptz)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    return query
+    select o.id, o.organization_id, o.topic, o.payload, o.run_at
+    from billing.outbox as o
+    where o.enqueued_at is null
+    order by o.id
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_outbox to service_role, faregate_functions;
+
+-- api.mark_enqueued: the queue has these outbox rows.
+-- Locks   the rows in the order of their keys.
+create function api.mark_enqueued(p_ids uuid [])
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_count integer;
+begin
+    with waiting as (
+        select o.organization_id, o.id
+        from billing.outbox as o
+        where o.id = any(p_ids) and o.enqueued_at is null
+        order by o.organization_id, o.id
+        for no key update
+    )
+    update billing.outbox as o
+    set enqueued_at = billing.now()
+    from waiting as w
+    where o.organization_id = w.organization_id and o.id = w.id;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+grant execute on function api.mark_enqueued to service_role, faregate_functions;

@@ -1,0 +1,19 @@
+-- Never in production: what makes a database a sandbox. A clock that can be moved.
+
+create table if not exists billing.clock_offset (
+    only_row boolean primary key default true,
+    seconds bigint not null default 0,
+    constraint clock_offset_is_one_row check (only_row)
+);
+alter table billing.clock_offset enable row level security;
+comment on table billing.clock_offset is 'How far the sandbox''s clock is ahead of the real one, in seconds.';
+insert into billing.clock_offset default values on conflict do nothing;
+
+create or replace function billing.now()
+returns timestamptz
+language sql
+volatile parallel safe
+return clock_timestamp() + (
+    select c.seconds * interval '1 second'
+    from billing.clock_offset as c
+);
