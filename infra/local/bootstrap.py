@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.local import paths
-from infra.local.progress import Refusal, run, step
+from infra.local.progress import RefusalError, run, step
 
 NODE_MINIMUM = 18
 REQUIREMENTS = paths.ROOT / "infra" / "requirements.txt"
@@ -39,20 +39,20 @@ def _install_python_packages() -> None:
     with step("virtual environment"):
         shutil.rmtree(paths.VENV, ignore_errors=True)
         _call(
-            [sys.executable, "-m", "venv", paths.VENV],
+            [sys.executable, "-m", "venv", str(paths.VENV)],
             "Python could not make a virtual environment (Debian and Ubuntu: install python3-venv)",
         )
-    python = paths.VENV / "bin" / "python"
+    python = str(paths.VENV / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement"]
     with step("Python packages"):
         installer = paths.VENV / "uv.txt"
         installer.write_text(_requirement("uv"))
-        _call([*pip, installer], "pip could not install uv")
+        _call([*pip, str(installer)], "pip could not install uv")
         # uv needs a tenth of pip's time, but does not read pip's settings: a machine whose only
         # index stands in pip.conf gets pip.
-        uv = [paths.VENV / "bin" / "uv", "pip", "install", "--python", python]
-        if not _succeeds([*uv, "--require-hashes", "--requirement", REQUIREMENTS]):
-            _call([*pip, REQUIREMENTS], "pip could not install infra/requirements.txt")
+        uv = [str(paths.VENV / "bin" / "uv"), "pip", "install", "--python", python]
+        if not _succeeds([*uv, "--require-hashes", "--requirement", str(REQUIREMENTS)]):
+            _call([*pip, str(REQUIREMENTS)], "pip could not install infra/requirements.txt")
 
 
 def _install_npm_packages(folder: Path) -> None:
@@ -63,20 +63,20 @@ def _install_npm_packages(folder: Path) -> None:
         for file in PACKAGES:
             shutil.copy(file, folder)
         _call(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder],
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)],
             "npm could not install infra/local/package-lock.json",
         )
         postgres = paths.postgres_package()
         if not postgres.is_dir():
-            raise Refusal(f"there is no PostgreSQL package for {paths.node_platform()}.")
+            raise RefusalError(f"there is no PostgreSQL package for {paths.node_platform()}.")
         if paths.postgrest_binary() is None:
-            raise Refusal(
+            raise RefusalError(
                 f"npm has no PostgREST for {paths.node_platform()}: install it (`brew install "
                 "postgrest`, or a release of github.com/PostgREST/postgrest) so that it is on PATH."
             )
         # The one install script that matters; npm may be told not to run any.
         _call(
-            ["node", postgres / "scripts" / "hydrate-symlinks.js"],
+            ["node", str(postgres / "scripts" / "hydrate-symlinks.js")],
             "the symbolic links of PostgreSQL's libraries could not be made",
             cwd=postgres,
         )
@@ -85,12 +85,14 @@ def _install_npm_packages(folder: Path) -> None:
 def _npm() -> str:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        raise Refusal(f"Node {NODE_MINIMUM} or newer with npm is needed and was not found on PATH.")
+        raise RefusalError(
+            f"Node {NODE_MINIMUM} or newer with npm is needed and was not found on PATH."
+        )
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     match = re.match(r"v(\d+)", version.stdout)
     if match is None or int(match[1]) < NODE_MINIMUM:
         found = version.stdout.strip() or "one that does not start"
-        raise Refusal(f"Node {NODE_MINIMUM} or newer is needed; {node} is {found}.")
+        raise RefusalError(f"Node {NODE_MINIMUM} or newer is needed; {node} is {found}.")
     return npm
 
 
@@ -98,18 +100,18 @@ def _requirement(name: str) -> str:
     """Cut one package with its hashes out of the requirements."""
     match = re.search(rf"^{name}==(?:.*\\\n)*.*", REQUIREMENTS.read_text(), re.MULTILINE)
     if match is None:
-        raise Refusal(f"{REQUIREMENTS.name} does not pin {name}; run `make lock`.")
+        raise RefusalError(f"{REQUIREMENTS.name} does not pin {name}; run `make lock`.")
     return match[0]
 
 
-def _call(command: Sequence[str | Path], failure: str, cwd: Path | None = None) -> None:
+def _call(command: Sequence[str], failure: str, cwd: Path | None = None) -> None:
     if not _succeeds(command, cwd):
-        raise Refusal(f"{failure}; see {LOG.relative_to(paths.ROOT)}.")
+        raise RefusalError(f"{failure}; see {LOG.relative_to(paths.ROOT)}.")
 
 
-def _succeeds(command: Sequence[str | Path], cwd: Path | None = None) -> bool:
+def _succeeds(command: Sequence[str], cwd: Path | None = None) -> bool:
     with LOG.open("a") as log:
-        log.write(f"$ {' '.join(map(str, command))}\n")
+        log.write(f"$ {' '.join(command)}\n")
         log.flush()
         try:
             done = subprocess.run(command, cwd=cwd, stdout=log, stderr=log, check=False)  # noqa: S603

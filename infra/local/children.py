@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def spawn(
-    command: Sequence[str | Path],
+    command: Sequence[str],
     log: Path,
     *,
     env: Mapping[str, str] | None = None,

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from infra.local import paths
 from infra.local.postgres import SUPERUSER, Cluster, execute, fetch
-from infra.local.progress import Refusal
+from infra.local.progress import RefusalError
 
 OWNER = "postgres"
 FUNCTIONS = "faregate_functions"
@@ -69,8 +69,8 @@ def push(cluster: Cluster, database: str) -> None:
     with LOG.open("a") as log:
         done = subprocess.run(  # noqa: S603
             [
-                *[paths.supabase_cli(), "db", "push", "--yes", "--db-url", url],
-                *["--workdir", paths.ROOT],
+                *[str(paths.supabase_cli()), "db", "push", "--yes", "--db-url", url],
+                *["--workdir", str(paths.ROOT)],
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -84,7 +84,9 @@ def push(cluster: Cluster, database: str) -> None:
             },
         )
     if done.returncode != 0:
-        raise Refusal(f"the migrations could not be applied; see {LOG.relative_to(paths.ROOT)}.")
+        raise RefusalError(
+            f"the migrations could not be applied; see {LOG.relative_to(paths.ROOT)}."
+        )
     if _SEED.exists():
         execute(url, _SEED.read_text())
     _set_passwords(cluster, FUNCTIONS)

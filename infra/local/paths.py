@@ -12,6 +12,7 @@ LOCAL = ROOT / ".local"
 LOGS = LOCAL / "log"
 VENV = LOCAL / "venv"
 NODE_MODULES = LOCAL / "npm" / "node_modules"
+CLOUD_STORE = LOCAL / "cloud.sqlite"
 SUPABASE = ROOT / "supabase"
 
 _ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}

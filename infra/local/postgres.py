@@ -17,7 +17,7 @@ from typing import TypedDict
 import psycopg
 
 from infra.local import children, paths
-from infra.local.progress import Refusal
+from infra.local.progress import RefusalError
 
 SUPERUSER = "supabase_admin"
 
@@ -88,7 +88,7 @@ class Cluster:
                 os.chown(secret.name, self._account.pw_uid, self._account.pw_gid)
             initdb = children.spawn(
                 [
-                    *[self._binary("initdb"), "--pgdata", unfinished, "--username", SUPERUSER],
+                    *[self._binary("initdb"), "--pgdata", str(unfinished), "--username", SUPERUSER],
                     *["--pwfile", secret.name, "--auth", "scram-sha-256", "--encoding", "UTF8"],
                     # The same order of texts on every machine.
                     *["--locale", "C", "--locale-provider", "builtin"],
@@ -100,15 +100,17 @@ class Cluster:
                 **self._as_account(),
             )
             if initdb.wait() != 0:
-                raise Refusal(f"PostgreSQL's data directory could not be made; see {self.log}.")
+                raise RefusalError(
+                    f"PostgreSQL's data directory could not be made; see {self.log}."
+                )
         unfinished.rename(self._data)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = [f"{key}={value}" for key, value in (_COMMON | self.settings).items()]
+        options = [f"{key}={value}" for key, value in {**_COMMON, **self.settings}.items()]
         self.process = children.spawn(
             [
-                *[self._binary("postgres"), "-D", self._data, "-p", str(self.port)],
+                *[self._binary("postgres"), "-D", str(self._data), "-p", str(self.port)],
                 *[argument for option in options for argument in ("-c", option)],
             ],
             self.log,
@@ -120,9 +122,14 @@ class Cluster:
             try:
                 psycopg.connect(self.url(SUPERUSER, "postgres"), connect_timeout=2).close()
             except psycopg.OperationalError as error:
+                if "password authentication failed" in str(error):
+                    self.stop()
+                    raise RefusalError(
+                        f"{self._data} was made with other secrets than .local has; remove it."
+                    ) from error
                 if self.process.poll() is not None or monotonic() > deadline:
                     self.stop()
-                    raise Refusal(f"PostgreSQL did not start; see {self.log}.") from error
+                    raise RefusalError(f"PostgreSQL did not start; see {self.log}.") from error
                 sleep(0.05)
             else:
                 return
@@ -140,7 +147,7 @@ class Cluster:
         try:
             return pwd.getpwnam("nobody")
         except KeyError as error:
-            raise Refusal(
+            raise RefusalError(
                 "PostgreSQL refuses to run as root, and there is no user `nobody` to run it as."
             ) from error
 
@@ -150,11 +157,13 @@ class Cluster:
         home = paths.postgres_home()
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         if home.is_symlink() or home.stat().st_uid != os.geteuid():
-            raise Refusal(f"{home} belongs to somebody else; remove it.")
+            raise RefusalError(f"{home} belongs to somebody else; remove it.")
         if self._account is not None:
             home.chmod(0o755)
             pointer = paths.LOCAL / "postgres"
             if not pointer.is_symlink():
+                # Left by an earlier checkout in the same place, whose secrets are gone.
+                shutil.rmtree(home / "data", ignore_errors=True)
                 pointer.symlink_to(home)
         return home
 
@@ -187,8 +196,8 @@ class Cluster:
                 unfinished.rename(copy)
         return copy
 
-    def _binary(self, name: str) -> Path:
-        return self._installation / "bin" / name
+    def _binary(self, name: str) -> str:
+        return str(self._installation / "bin" / name)
 
     def _as_account(self) -> _Account:
         if self._account is None:

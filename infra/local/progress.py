@@ -8,7 +8,7 @@ from time import monotonic
 _WIDTH = 52
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """Something a person can put right; the message says what and how."""
 
 
@@ -37,7 +37,7 @@ def run(command: Callable[[], None]) -> None:
     """Run a command; a refusal becomes its sentence and exit code 1, never a traceback."""
     try:
         command()
-    except Refusal as refusal:
+    except RefusalError as refusal:
         sys.stderr.write(f"faregate: {refusal}\n")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,0 +1,273 @@
+"""Stand-in for Supabase Auth (GoTrue): sign-up, e-mail confirmation, sign-in, tokens."""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from secrets import randbelow, token_urlsafe
+from time import time
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import jwt
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from infra.local.cloud.passwords import matches
+from infra.local.cloud.store import Store
+from infra.local.cloud.supabase_keys import SupabaseKeys
+from infra.local.cloud.users import User, Users
+from infra.local.layout import SigningKey
+
+_LIFETIME_SECONDS = 3600
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_MINIMUM_PASSWORD_LENGTH = 6
+
+
+class AuthError(Exception):
+    """A refusal as GoTrue words it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.status, self.code, self.message = status, code, message
+
+
+class Auth:
+    """The calls of GoTrue that a customer's sign-up and sign-in need."""
+
+    def __init__(
+        self, url: str, key: SigningKey, keys: SupabaseKeys, users: Users, store: Store
+    ) -> None:
+        self._url, self._key, self._keys = url, key, keys
+        self._users, self._store = users, store
+        self._public_key = jwt.PyJWKSet.from_dict(key.jwks).keys[0]
+        self.router = APIRouter(prefix="/auth/v1")
+        self._route("/signup", self.sign_up, "POST")
+        self._route("/token", self.token, "POST")
+        self._route("/user", self.user, "GET")
+        self._route("/logout", self.sign_out, "POST")
+        self._route("/admin/users", self.create_user, "POST")
+        self._route("/verify", self.verify, "POST")
+        # These are opened from an e-mail or by a server that has no key.
+        self._route("/verify", self.verify_link, "GET", needs_key=False)
+        self._route("/_mailbox", self.mailbox, "GET", needs_key=False)
+        self._route("/.well-known/jwks.json", self.jwks, "GET", needs_key=False)
+
+    async def sign_up(self, request: Request) -> Response:
+        """POST /signup: an unconfirmed user, and a message with a link."""
+        body = await _json(request)
+        email, password = _credentials(body)
+        metadata = body.get("data") or {}
+        await self._users.create(email, password, confirmed=False, user_metadata=metadata)
+        user = await self._send_confirmation(email)
+        if user is None:
+            # The address has a confirmed user. Nobody may learn that: the answer is made up.
+            made_up = {"id": str(uuid4()), "aud": "authenticated", "email": email}
+            return JSONResponse({**made_up, "role": "", "identities": []})
+        return JSONResponse(user.as_json())
+
+    async def verify(self, request: Request) -> Response:
+        """POST /verify: the token of the message, once; answers a session."""
+        body = await _json(request)
+        token_hash = body.get("token_hash")
+        if token_hash is None:
+            token_hash = _token_hash(str(body.get("email", "")).lower(), str(body.get("token", "")))
+        return JSONResponse(await self._confirm(str(token_hash)))
+
+    async def verify_link(self, request: Request) -> Response:
+        """GET /verify: the link of the message; hands the session on where it was asked to."""
+        session = await self._confirm(request.query_params.get("token", ""))
+        redirect_to = request.query_params.get("redirect_to")
+        if redirect_to is None:
+            return JSONResponse(session)
+        shown = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
+        fragment = urlencode({key: session[key] for key in shown} | {"type": "signup"})
+        return RedirectResponse(f"{redirect_to}#{fragment}", 303)
+
+    async def mailbox(self, email: str) -> Response:
+        """GET /_mailbox: the last message that an address got. A real project sends it."""
+        message = self._store.get("mail", email.lower())
+        if message is None:
+            raise AuthError(404, "not_found", "There is no message for this address")
+        return JSONResponse(message)
+
+    async def token(self, request: Request) -> Response:
+        """POST /token: a session for a password or for a refresh token."""
+        body = await _json(request)
+        match request.query_params.get("grant_type"):
+            case "password":
+                user = await self._users.by_email(str(body.get("email", "")).lower())
+                password = str(body.get("password", ""))
+                if user is None or not matches(password, user.encrypted_password):
+                    raise AuthError(400, "invalid_credentials", "Invalid login credentials")
+                if user.email_confirmed_at is None:
+                    raise AuthError(400, "email_not_confirmed", "Email not confirmed")
+                session_id = str(uuid4())
+            case "refresh_token":
+                refresh_token = str(body.get("refresh_token", ""))
+                known = self._store.get("refresh_token", refresh_token)
+                user = await self._users.by_id(known["user_id"]) if known else None
+                if known is None or user is None:
+                    raise AuthError(
+                        400,
+                        "refresh_token_not_found",
+                        "Invalid Refresh Token: Refresh Token Not Found",
+                    )
+                self._store.delete("refresh_token", refresh_token)
+                session_id = known["session_id"]
+            case _:
+                raise AuthError(400, "validation_failed", "unsupported_grant_type")
+        return JSONResponse(await self._session(user, session_id))
+
+    async def user(self, request: Request) -> Response:
+        """GET /user: whoever the access token speaks for."""
+        user = await self._users.by_id(self._claims(request)["sub"])
+        if user is None:
+            raise AuthError(403, "user_not_found", "User from sub claim in JWT does not exist")
+        return JSONResponse(user.as_json())
+
+    async def sign_out(self, request: Request) -> Response:
+        """POST /logout: no token can be renewed any more; access tokens live to their end."""
+        subject = self._claims(request)["sub"]
+        for known in self._store.all("refresh_token"):
+            if known["user_id"] == subject:
+                self._store.delete("refresh_token", known["token"])
+        return Response(status_code=204)
+
+    async def create_user(self, request: Request) -> Response:
+        """POST /admin/users, with the secret key."""
+        if not self._keys.is_secret(request.headers):
+            raise AuthError(403, "not_admin", "User not allowed")
+        body = await _json(request)
+        email, password = _credentials({"password": token_urlsafe(24)} | body)
+        user = await self._users.create(
+            email,
+            password,
+            confirmed=body.get("email_confirm") is True,
+            user_metadata=body.get("user_metadata") or {},
+            app_metadata=body.get("app_metadata") or {},
+        )
+        if user is None:
+            raise AuthError(
+                422,
+                "email_exists",
+                "A user with this email address has already been registered",
+            )
+        return JSONResponse(user.as_json())
+
+    async def jwks(self) -> Response:
+        """GET /.well-known/jwks.json."""
+        return JSONResponse(self._key.jwks)
+
+    async def _send_confirmation(self, email: str) -> User | None:
+        token = f"{randbelow(10**6):06}"
+        token_hash = _token_hash(email, token)
+        user = await self._users.expect_confirmation(email, token_hash)
+        if user is not None:
+            link = f"{self._url}/verify?{urlencode({'token': token_hash, 'type': 'signup'})}"
+            message = {"email": email, "type": "signup", "token": token}
+            self._store.put(
+                "mail", email, {**message, "token_hash": token_hash, "action_link": link}
+            )
+        return user
+
+    async def _confirm(self, token_hash: str) -> dict[str, Any]:
+        user = await self._users.confirm(token_hash)
+        if user is None:
+            raise AuthError(403, "otp_expired", "Token has expired or is invalid")
+        return await self._session(user, str(uuid4()))
+
+    async def _session(self, user: User, session_id: str) -> dict[str, Any]:
+        user = await self._users.signed_in(user) or user
+        now = int(time())
+        claims = {
+            "iss": self._url,
+            "sub": str(user.id),
+            "aud": "authenticated",
+            "exp": now + _LIFETIME_SECONDS,
+            "iat": now,
+            "email": user.email,
+            "phone": "",
+            "app_metadata": user.raw_app_meta_data,
+            "user_metadata": user.raw_user_meta_data
+            | {"sub": str(user.id), "email": user.email, "email_verified": True},
+            "role": "authenticated",
+            "aal": "aal1",
+            "amr": [{"method": "password", "timestamp": now}],
+            "session_id": session_id,
+            "is_anonymous": False,
+        }
+        refresh_token = token_urlsafe(9)
+        self._store.put(
+            "refresh_token",
+            refresh_token,
+            {"token": refresh_token, "user_id": str(user.id), "session_id": session_id},
+        )
+        return {
+            "access_token": self._key.sign(claims),
+            "token_type": "bearer",
+            "expires_in": _LIFETIME_SECONDS,
+            "expires_at": now + _LIFETIME_SECONDS,
+            "refresh_token": refresh_token,
+            "user": user.as_json(),
+        }
+
+    def _claims(self, request: Request) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                self._keys.bearer(request.headers),
+                self._public_key,
+                algorithms=["ES256"],
+                issuer=self._url,
+                audience="authenticated",
+                options={"require": ["sub", "exp"]},
+            )
+        except jwt.PyJWTError as error:
+            raise AuthError(403, "bad_jwt", f"invalid JWT: {error}") from error
+
+    def _route(
+        self,
+        path: str,
+        handle: Callable[..., Awaitable[Response]],
+        method: str,
+        *,
+        needs_key: bool = True,
+    ) -> None:
+        dependencies = [Depends(self._require_key)] if needs_key else []
+        self.router.add_api_route(path, handle, methods=[method], dependencies=dependencies)
+
+    async def _require_key(self, request: Request) -> None:
+        if not self._keys.admits(request.headers):
+            raise AuthError(401, "no_api_key", "No API key found in request")
+
+
+def refuse(_: Request, error: Exception) -> Response:
+    """Answer a refusal as GoTrue does."""
+    if not isinstance(error, AuthError):
+        raise error
+    body = {"code": error.status, "error_code": error.code, "msg": error.message}
+    return JSONResponse(body, error.status)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise AuthError(400, "bad_json", "Could not parse request body as JSON") from error
+    if not isinstance(body, dict):
+        raise AuthError(400, "bad_json", "Could not parse request body as JSON")
+    return body
+
+
+def _credentials(body: dict[str, Any]) -> tuple[str, str]:
+    email, password = str(body.get("email", "")).lower(), str(body.get("password", ""))
+    if not _EMAIL.fullmatch(email):
+        message = "Unable to validate email address: invalid format"
+        raise AuthError(400, "validation_failed", message)
+    if len(password) < _MINIMUM_PASSWORD_LENGTH:
+        message = f"Password should be at least {_MINIMUM_PASSWORD_LENGTH} characters."
+        raise AuthError(422, "weak_password", message)
+    return email, password
+
+
+def _token_hash(email: str, token: str) -> str:
+    return hashlib.sha224(f"{email}{token}".encode()).hexdigest()

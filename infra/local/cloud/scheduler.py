@@ -1,0 +1,85 @@
+"""Stand-in for Cloud Scheduler, and the lever that moves the sandbox clock."""
+
+import asyncio
+import logging
+from datetime import UTC, timedelta
+from time import time
+from typing import Annotated, Any
+
+import httpx
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.local.cloud.clock import Clock
+from infra.local.cloud.google import Google
+from infra.local.cloud.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_YEAR_SECONDS = 366 * 24 * 3600
+
+
+class Advance(BaseModel):
+    """How far to move the clock."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    advance_seconds: Annotated[int, Field(strict=True, ge=0, le=_YEAR_SECONDS)]
+
+
+class Scheduler:
+    """Calls the sweep each minute of real time, and after each step of the clock."""
+
+    def __init__(
+        self,
+        sweep_url: str,
+        service_account: str,
+        audience: str,
+        parts: tuple[Clock, Tasks, Google, httpx.AsyncClient],
+    ) -> None:
+        self._url, self._service_account, self._audience = sweep_url, service_account, audience
+        self._clock, self._tasks, self._google, self._http = parts
+        self.router = APIRouter()
+        self.router.add_api_route("/clock", self.read, methods=["GET"])
+        self.router.add_api_route("/clock", self.advance, methods=["POST"])
+
+    async def read(self) -> dict[str, Any]:
+        """GET /clock."""
+        return {"now": await self._now()}
+
+    async def advance(self, body: Advance) -> dict[str, Any]:
+        """POST /clock: everything that would have happened meanwhile happens before the answer."""
+        async with self._tasks.turn:
+            target = await self._clock.now() + timedelta(seconds=body.advance_seconds)
+            delivered = await self._tasks.deliver_until(target)
+            await self._clock.advance_to(target)
+            sweeps, more = 0, True
+            while more:
+                sweeps, more = sweeps + 1, await self._sweep()
+                # A sweep may have scheduled what is due already.
+                delivered += await self._tasks.deliver_until(target)
+        return {"now": await self._now(), "tasks_delivered": delivered, "sweeps": sweeps}
+
+    async def run(self) -> None:
+        """Call the sweep at the start of each minute, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(60 - time() % 60)
+            try:
+                await self._sweep()
+            except HTTPException as error:
+                log.warning("%s", error.detail)
+
+    async def _sweep(self) -> bool:
+        """Call the function once; tell whether it left something for the next call."""
+        token = self._google.id_token(self._service_account, self._audience)
+        try:
+            answer = await self._http.post(self._url, headers={"Authorization": f"Bearer {token}"})
+        except httpx.HTTPError as error:
+            raise HTTPException(502, f"the sweep did not answer: {error!r}") from error
+        if not answer.is_success:
+            raise HTTPException(502, f"the sweep answered {answer.status_code}: {answer.text}")
+        return bool(answer.json()["more"])
+
+    async def _now(self) -> str:
+        now = (await self._clock.now()).astimezone(UTC)
+        return now.isoformat().replace("+00:00", "Z")

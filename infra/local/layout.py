@@ -1,0 +1,184 @@
+"""Which address, key and secret each part of the laptop has."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from secrets import token_hex, token_urlsafe
+from time import time
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from pydantic import BaseModel, ConfigDict
+
+from infra.local import paths
+from infra.local.progress import RefusalError
+
+PORT_VARIABLE = "FAREGATE_PORT"
+DEFAULT_PORT = 8787
+DATABASE = "faregate"
+QUEUE = "projects/local/locations/local/queues/sessions"
+INVOKER = "invoker@local.iam.gserviceaccount.com"
+_TEN_YEARS_SECONDS = 315_360_000
+
+
+class Secrets(BaseModel):
+    """What a checkout generates once and keeps, readable by its owner only."""
+
+    model_config = ConfigDict(frozen=True)
+
+    database_password: str
+    auth_private_key: str
+    google_private_key: str
+    stripe_secret_key: str
+    stripe_webhook_secret: str
+
+    @classmethod
+    def load(cls) -> "Secrets":
+        """Read the secrets; make them the first time."""
+        file = paths.LOCAL / "secrets.json"
+        if not file.exists():
+            write_private(file, cls._generate().model_dump_json(indent=2))
+        return cls.model_validate_json(file.read_text())
+
+    @classmethod
+    def _generate(cls) -> "Secrets":
+        def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+            return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+        return cls(
+            database_password=token_hex(16),
+            auth_private_key=pem(ec.generate_private_key(ec.SECP256R1())),
+            google_private_key=pem(rsa.generate_private_key(65537, 2048)),
+            stripe_secret_key=f"sk_test_{token_hex(24)}",
+            stripe_webhook_secret=f"whsec_{token_urlsafe(24)}",
+        )
+
+
+class SigningKey:
+    """A private key that signs JSON web tokens and tells the world its public half."""
+
+    def __init__(self, pem: str, algorithm: str) -> None:
+        key = load_pem_private_key(pem.encode(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise TypeError(f"no key for {algorithm}")
+        self._key, self._algorithm = key, algorithm
+
+    @cached_property
+    def jwks(self) -> dict[str, list[dict[str, Any]]]:
+        """Give the public half as a JSON web key set."""
+        public = self._key.public_key()
+        jwk = (
+            ECAlgorithm.to_jwk(public, as_dict=True)
+            if isinstance(public, ec.EllipticCurvePublicKey)
+            else RSAAlgorithm.to_jwk(public, as_dict=True)
+        )
+        return {"keys": [{**jwk, "alg": self._algorithm, "use": "sig", "kid": self._id}]}
+
+    @property
+    def jwks_json(self) -> str:
+        """Give the key set as a text, for those who read it from their settings."""
+        return json.dumps(self.jwks)
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """Sign claims."""
+        return jwt.encode(claims, self._key, self._algorithm, headers={"kid": self._id})
+
+    @property
+    def _id(self) -> str:
+        return f"local-{self._algorithm.lower()}"
+
+
+class Layout:
+    """Every address of the stack follows from one base port, every key from the secrets."""
+
+    def __init__(self, port: int, secrets: Secrets) -> None:
+        self.secrets = secrets
+        self.api_port, self.cloud_port, self.rest_port, self.database_port = range(port, port + 4)
+        self.api_url = f"http://127.0.0.1:{self.api_port}"
+        self.supabase_url = f"http://127.0.0.1:{self.cloud_port}"
+        self.auth_url = f"{self.supabase_url}/auth/v1"
+        self.rest_url = f"{self.supabase_url}/rest/v1"
+        self.postgrest_url = f"http://127.0.0.1:{self.rest_port}"
+        self.stripe_url = f"{self.supabase_url}/stripe"
+        self.tasks_url = f"{self.supabase_url}/tasks"
+        self.google_url = f"{self.supabase_url}/google"
+        self.auth_key = SigningKey(secrets.auth_private_key, "ES256")
+        self.google_key = SigningKey(secrets.google_private_key, "RS256")
+
+    @classmethod
+    def load(cls) -> "Layout":
+        """Read the base port from the environment and the secrets from `.local`."""
+        text = os.environ.get(PORT_VARIABLE, str(DEFAULT_PORT))
+        if not text.isdecimal() or not 1024 <= int(text) <= 65530:
+            raise RefusalError(f"{PORT_VARIABLE} must be a port from 1024 to 65530, not {text!r}.")
+        return cls(int(text), Secrets.load())
+
+    def database(self, role: str) -> str:
+        """Tell how a role reaches the database."""
+        password = self.secrets.database_password
+        return f"postgresql://{role}:{password}@127.0.0.1:{self.database_port}/{DATABASE}"
+
+    @cached_property
+    def publishable_key(self) -> str:
+        """Give the key that a browser may hold."""
+        return self._api_key("anon")
+
+    @cached_property
+    def secret_key(self) -> str:
+        """Give the key that passes row-level security."""
+        return self._api_key("service_role")
+
+    def functions_environment(self) -> dict[str, str]:
+        """Set what the functions read, as a deployment does."""
+        return {
+            "DATABASE_URL": self.database("faregate_functions"),
+            "DATABASE_POOL_SIZE": "8",
+            "SUPABASE_URL": self.supabase_url,
+            "INVOKER_SERVICE_ACCOUNT": INVOKER,
+            "INVOKER_AUDIENCE": self.api_url,
+            "GOOGLE_ISSUER": self.google_url,
+            "GOOGLE_JWKS_URL": f"{self.google_url}/oauth2/v3/certs",
+            "TASKS_API_URL": self.tasks_url,
+            "TASKS_QUEUE": QUEUE,
+            "TASKS_TARGET_URL": f"{self.api_url}/tasks/stop-session",
+            "TASKS_SERVICE_ACCOUNT": INVOKER,
+            "STRIPE_SECRET_KEY": self.secrets.stripe_secret_key,
+            "STRIPE_API_URL": self.stripe_url,
+            "STRIPE_WEBHOOK_SECRET": self.secrets.stripe_webhook_secret,
+            "STRIPE_LIVE_MODE": "false",
+            "CHECKOUT_SUCCESS_URL": f"{self.stripe_url}/return/paid",
+            "CHECKOUT_CANCEL_URL": f"{self.stripe_url}/return/cancelled",
+            "TOP_UP_URL": f"{self.api_url}/docs",
+            "CORS_ALLOWED_ORIGINS": "http://localhost:3000",
+            "CREDIT_VALUE_USD": "1",
+        }
+
+    def _api_key(self, role: str) -> str:
+        """Make a key as Supabase's gateway hands it on: a token that names a database role."""
+        now = int(time())
+        return self.auth_key.sign(
+            {
+                "iss": f"{self.supabase_url}/auth/v1",
+                "role": role,
+                "iat": now,
+                "exp": now + _TEN_YEARS_SECONDS,
+            }
+        )
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(text)
+    unfinished.rename(file)
