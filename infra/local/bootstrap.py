@@ -51,7 +51,9 @@ def _install_python_packages() -> None:
         # uv needs a tenth of pip's time, but does not read pip's settings: a machine whose only
         # index stands in pip.conf gets pip.
         uv = [str(paths.VENV / "bin" / "uv"), "pip", "install", "--python", python]
-        if not _succeeds([*uv, "--require-hashes", "--requirement", str(REQUIREMENTS)]):
+        if not _succeeds(
+            [*uv, "--compile-bytecode", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+        ):
             _call([*pip, str(REQUIREMENTS)], "pip could not install infra/requirements.txt")
 
 

@@ -1,7 +1,5 @@
 """All functions behind one address, as the cloud's URL map does, and the lever of the clock."""
 
-import logging
-
 import httpx
 from fastapi import FastAPI, Request, Response
 
@@ -22,7 +20,6 @@ FUNCTIONS = (
 def create_app() -> FastAPI:
     """Serve every function, and `/_local/clock`, which exists nowhere else."""
     layout = Layout.load()
-    logging.basicConfig(level=logging.INFO)
     app = create_function(*FUNCTIONS)
 
     @app.api_route("/_local/clock", methods=["GET", "POST"], include_in_schema=False)

@@ -38,6 +38,8 @@ class Secrets(BaseModel):
     database_password: str
     auth_private_key: str
     google_private_key: str
+    publishable_key: str
+    secret_key: str
     stripe_secret_key: str
     stripe_webhook_secret: str
 
@@ -54,10 +56,14 @@ class Secrets(BaseModel):
         def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
             return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
+        auth_private_key = pem(ec.generate_private_key(ec.SECP256R1()))
+        auth_key = SigningKey(auth_private_key, "ES256")
         return cls(
             database_password=token_hex(16),
-            auth_private_key=pem(ec.generate_private_key(ec.SECP256R1())),
+            auth_private_key=auth_private_key,
             google_private_key=pem(rsa.generate_private_key(65537, 2048)),
+            publishable_key=_api_key(auth_key, "anon"),
+            secret_key=_api_key(auth_key, "service_role"),
             stripe_secret_key=f"sk_test_{token_hex(24)}",
             stripe_webhook_secret=f"whsec_{token_urlsafe(24)}",
         )
@@ -127,16 +133,6 @@ class Layout:
         password = self.secrets.database_password
         return f"postgresql://{role}:{password}@127.0.0.1:{self.database_port}/{DATABASE}"
 
-    @cached_property
-    def publishable_key(self) -> str:
-        """Give the key that a browser may hold."""
-        return self._api_key("anon")
-
-    @cached_property
-    def secret_key(self) -> str:
-        """Give the key that passes row-level security."""
-        return self._api_key("service_role")
-
     def functions_environment(self) -> dict[str, str]:
         """Set what the functions read, as a deployment does."""
         return {
@@ -162,17 +158,11 @@ class Layout:
             "CREDIT_VALUE_USD": "1",
         }
 
-    def _api_key(self, role: str) -> str:
-        """Make a key as Supabase's gateway hands it on: a token that names a database role."""
-        now = int(time())
-        return self.auth_key.sign(
-            {
-                "iss": f"{self.supabase_url}/auth/v1",
-                "role": role,
-                "iat": now,
-                "exp": now + _TEN_YEARS_SECONDS,
-            }
-        )
+
+def _api_key(key: SigningKey, role: str) -> str:
+    """Make a key as Supabase's gateway hands it on: a token that names a database role."""
+    now = int(time())
+    return key.sign({"iss": "supabase", "role": role, "iat": now, "exp": now + _TEN_YEARS_SECONDS})
 
 
 def write_private(file: Path, text: str) -> None:

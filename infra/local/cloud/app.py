@@ -1,6 +1,7 @@
 """All stand-ins as one ASGI application: `uvicorn --factory infra.local.cloud.app:create_app`."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,13 +28,15 @@ from infra.local.layout import INVOKER, Layout
 
 def create_app() -> FastAPI:
     """Put the stand-ins together."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     layout, store = Layout.load(), Store(paths.CLOUD_STORE)
     # They only ever talk to this machine: no proxy, and long enough for a debugger.
     http = httpx.AsyncClient(timeout=600, trust_env=False)
     auth_pool = _pool(layout.database("supabase_auth_admin"))
     owner_pool = _pool(layout.database("postgres"))
 
-    keys = SupabaseKeys(layout.publishable_key, layout.secret_key)
+    keys = SupabaseKeys(layout.secrets.publishable_key, layout.secrets.secret_key)
     clock = Clock(owner_pool)
     google = Google(layout.google_url, layout.google_key)
     tasks = Tasks(store, clock, google, http)
