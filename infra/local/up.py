@@ -40,9 +40,10 @@ class Child:
         """Refuse to go on without it."""
         code = self.process.poll()
         if code is not None:
+            how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
             log = self.log.relative_to(paths.ROOT)
             raise RefusalError(
-                f"{self.name} ended with exit code {code}; its last words are in {log}."
+                f"{self.name} {how}; its last words are in {log}."
             )
 
 
@@ -250,6 +251,8 @@ def main() -> None:
                 signal.signal(name, signal.SIG_IGN)
             stack.FILE.unlink(missing_ok=True)
             supervisor.stop()
+            if "--quiet" not in sys.argv:
+                say("Everything has ended.")
 
 
 if __name__ == "__main__":
