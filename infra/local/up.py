@@ -42,9 +42,7 @@ class Child:
         if code is not None:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
             log = self.log.relative_to(paths.ROOT)
-            raise RefusalError(
-                f"{self.name} {how}; its last words are in {log}."
-            )
+            raise RefusalError(f"{self.name} {how}; its last words are in {log}.")
 
 
 class Supervisor:

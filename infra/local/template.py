@@ -1,0 +1,98 @@
+"""Databases for tests: clones of one migrated template, on a cluster that nobody would miss."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from infra.local import migrate, paths
+from infra.local.layout import Secrets
+from infra.local.postgres import SUPERUSER, THROWAWAY, Cluster, execute
+
+# How the test process that started the cluster tells its workers where it is.
+PORT_VARIABLE = "FAREGATE_TEST_DATABASE_PORT"
+_TEMPLATE = "faregate_template"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test."""
+
+    name: str
+    owner_url: str
+    functions_url: str
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Run a cluster with an up-to-date template; its data directory is kept for the next time."""
+    paths.LOGS.mkdir(parents=True, exist_ok=True)
+    with _free_name() as name:
+        server = Cluster(name, _free_port(), Secrets.load().database_password, THROWAWAY)
+        if not server.exists:
+            server.initialise()
+        try:
+            server.start()
+            _drop_left_over(server)
+            if migrate.state(server, _TEMPLATE) != migrate.digests():
+                migrate.create(server, _TEMPLATE)
+                migrate.push(server, _TEMPLATE)
+            os.environ[PORT_VARIABLE] = str(server.port)
+            yield
+        finally:
+            os.environ.pop(PORT_VARIABLE, None)
+            server.stop()
+
+
+@contextmanager
+def clone() -> Iterator[Database]:
+    """Copy the template for one test, and drop the copy after it."""
+    server = Cluster("", int(os.environ[PORT_VARIABLE]), Secrets.load().database_password)
+    name = f"test_{uuid4().hex}"
+    execute(
+        server.url(SUPERUSER, "postgres"),
+        # Copying files beats logging every page, as long as nothing is flushed to the disk.
+        sql.SQL("create database {} template {} owner {} strategy file_copy")
+        .format(*map(sql.Identifier, (name, _TEMPLATE, migrate.OWNER)))
+        .as_string(),
+    )
+    try:
+        yield Database(name, server.url(migrate.OWNER, name), server.url(migrate.FUNCTIONS, name))
+    finally:
+        migrate.drop(server, name)
+
+
+def _drop_left_over(server: Cluster) -> None:
+    """Remove what a killed run could not."""
+    with psycopg.connect(server.url(SUPERUSER, "postgres")) as connection:
+        found = connection.execute("select datname from pg_database where datname ~ '^test_'")
+        names = [str(row[0]) for row in found]
+    for name in names:
+        migrate.drop(server, name)
+
+
+@contextmanager
+def _free_name() -> Iterator[str]:
+    """Choose a data directory that no other test run of this checkout uses."""
+    for number in count(1):
+        with (paths.LOCAL / f"test-{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield f"test-{number}"
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
