@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.local import paths
 from infra.local.progress import RefusalError
@@ -49,7 +49,10 @@ class Secrets(BaseModel):
         file = paths.LOCAL / "secrets.json"
         if not file.exists():
             write_private(file, cls._generate().model_dump_json(indent=2))
-        return cls.model_validate_json(file.read_text())
+        try:
+            return cls.model_validate_json(file.read_text())
+        except ValidationError as error:
+            raise RefusalError(f"{file} is damaged; remove {paths.LOCAL}.") from error
 
     @classmethod
     def _generate(cls) -> "Secrets":

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from infra.local import paths
@@ -88,7 +89,10 @@ def push(cluster: Cluster, database: str) -> None:
             f"the migrations could not be applied; see {LOG.relative_to(paths.ROOT)}."
         )
     if _SEED.exists():
-        execute(url, _SEED.read_text())
+        try:
+            execute(url, _SEED.read_text())
+        except psycopg.Error as error:
+            raise RefusalError(f"{_SEED.relative_to(paths.ROOT)} failed: {error}.") from error
     _set_passwords(cluster, FUNCTIONS)
     execute(
         cluster.url(SUPERUSER, "postgres"),

@@ -1,5 +1,6 @@
 """How the laptop's commands speak: one line per step, one sentence per refusal."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,5 +41,7 @@ def run(command: Callable[[], None]) -> None:
     except RefusalError as refusal:
         sys.stderr.write(f"faregate: {refusal}\n")
         sys.exit(1)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os._exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

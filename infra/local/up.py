@@ -249,8 +249,8 @@ def main() -> None:
                 signal.signal(name, signal.SIG_IGN)
             stack.FILE.unlink(missing_ok=True)
             supervisor.stop()
-            if "--quiet" not in sys.argv:
-                say("Everything has ended.")
+        if "--quiet" not in sys.argv:
+            say("\nEverything has ended.")
 
 
 if __name__ == "__main__":
