@@ -35,7 +35,7 @@ def spawn(
             group=group,
             extra_groups=None if user is None else [],
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - started before any thread
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - started before any thread
         )
 
 
@@ -50,7 +50,13 @@ def stop(process: subprocess.Popen[bytes], name: int, patience_seconds: float = 
             process.wait()
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with_parent() -> Callable[[], None]:
+    """Arrange, between fork and exec, that a child is interrupted when its parent dies.
+
+    Even by kill -9. Only Linux can do it; elsewhere the orphan has to be ended by hand.
+    """
+    parent = os.getpid()
+
     def arrange() -> None:
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

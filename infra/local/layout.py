@@ -150,6 +150,7 @@ class Layout:
             "TASKS_QUEUE": QUEUE,
             "TASKS_TARGET_URL": f"{self.api_url}/tasks/stop-session",
             "TASKS_SERVICE_ACCOUNT": INVOKER,
+            "TASKS_AUDIENCE": self.api_url,
             "STRIPE_SECRET_KEY": self.secrets.stripe_secret_key,
             "STRIPE_API_URL": self.stripe_url,
             "STRIPE_WEBHOOK_SECRET": self.secrets.stripe_webhook_secret,

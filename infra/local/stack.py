@@ -11,7 +11,7 @@ from time import sleep
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infra.local import paths
+from infra.local import children, paths
 
 FILE = paths.LOCAL / "stack.json"
 
@@ -61,6 +61,7 @@ def stack() -> Iterator[Stack]:
         [sys.executable, "-m", "infra.local.up", "--quiet"],
         cwd=paths.ROOT,
         env=environment,
+        preexec_fn=children.die_with_parent(),  # noqa: PLW1509 - no thread has started yet
     )
     try:
         while (found := running_stack()) is None:
