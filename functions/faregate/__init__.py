@@ -1,0 +1,1 @@
+"""Prepaid billing for compute and AI platforms."""

@@ -1,0 +1,95 @@
+"""Who calls: what a request proves, as SQL wants it told. Whether that is enough, SQL decides."""
+
+import re
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+from fastapi import Depends, Header, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from faregate.backends.tokens import InvokerTokens, UserTokens
+from faregate.errors import FaregateError
+from faregate.function import use
+
+Caller = dict[str, str | None]
+"""{"passport_hash": hex} or {"user_id": uuid, "organization_id": uuid or None}: p_caller in SQL."""
+
+_PASSPORT = re.compile(r"fg_live_[A-Za-z0-9_-]{43}", re.ASCII)
+
+_bearer = HTTPBearer(
+    auto_error=False, description="A passport (fg_live_…) or a signed-in user's access token."
+)
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="A passport (fg_live_…).")
+
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+ApiKey = Annotated[str | None, Security(_api_key)]
+
+
+class NewKey(NamedTuple):
+    """A passport's key, which the customer sees once, and the two things of it that are stored."""
+
+    key: str
+    hash: str
+    prefix: str
+
+
+def new_key() -> NewKey:
+    """Draw a key: 256 random bits, which one SHA-256 protects as well as any slow hash would."""
+    key = f"fg_live_{token_urlsafe(32)}"
+    return NewKey(key, sha256(key.encode()).hexdigest(), key[:12])
+
+
+async def user(bearer: Bearer, tokens: UserTokens = use(UserTokens)) -> UUID:
+    """Give the id of the user whose token this is.
+
+    Raises FaregateError: unauthenticated, invalid_token.
+    """
+    if bearer is None:
+        raise FaregateError("unauthenticated")
+    claims = await tokens.claims(bearer.credentials)
+    # The publishable and secret keys of a Supabase project are tokens too, but nobody's.
+    if claims.get("role") != "authenticated":
+        raise FaregateError("invalid_token")
+    try:
+        return UUID(claims["sub"])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise FaregateError("invalid_token") from error
+
+
+async def caller(
+    bearer: Bearer,
+    api_key: ApiKey,
+    organization_id: Annotated[UUID | None, Header(alias="Faregate-Organization")] = None,
+    tokens: UserTokens = use(UserTokens),
+) -> Caller:
+    """Give the passport or the user that a request shows. A passport knows its organization.
+
+    Raises FaregateError: unauthenticated, invalid_passport, invalid_token.
+    """
+    key = api_key or (bearer.credentials if bearer else "")
+    if not key:
+        raise FaregateError("unauthenticated")
+    if api_key or key.startswith("fg_"):
+        if not _PASSPORT.fullmatch(key):
+            raise FaregateError("invalid_passport")
+        return {"passport_hash": sha256(key.encode()).hexdigest()}
+    return {
+        "user_id": str(await user(bearer, tokens)),
+        "organization_id": str(organization_id) if organization_id else None,
+    }
+
+
+async def invoker(bearer: Bearer, tokens: InvokerTokens = use(InvokerTokens)) -> None:
+    """Let only the invoker's service account pass.
+
+    Raises FaregateError: unauthenticated, invalid_token.
+    """
+    if bearer is None:
+        raise FaregateError("unauthenticated")
+    await tokens.claims(bearer.credentials)
+
+
+Customer = Annotated[Caller, Depends(caller)]
+User = Annotated[UUID, Depends(user)]

@@ -1,0 +1,118 @@
+"""Pieces that several contracts share: texts, keys, pages."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Header, Query, Response
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+
+from faregate.function import Answer, refuses
+from faregate.money import Usd
+
+Name = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"
+    ),
+]
+"""A name for people: a line of text."""
+
+Moment = Annotated[AwareDatetime, Field(le=datetime.fromisoformat("2999-12-31T23:59:59Z"))]
+"""A time with its offset (RFC 3339), of this millennium."""
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=8,
+        max_length=128,
+        pattern=r"^[!-~]+$",
+        description="Your name for this call: repeat it and the call is not made twice.",
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[UUID | None, Query(description="next_cursor of the page before.")]
+
+CUSTOMER_REFUSALS = (
+    "organization_required",
+    "unauthenticated",
+    "invalid_passport",
+    "invalid_token",
+    "permission_denied",
+    "not_registered",
+    "organization_not_found",
+)
+"""What any function that a customer calls may refuse with."""
+
+
+def customer_refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Document an endpoint's own refusals beside those that every customer's call shares."""
+    return refuses("invalid_request", *CUSTOMER_REFUSALS, *codes, "unavailable")
+
+
+def writes(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals of an endpoint with a body and an idempotency key."""
+    return customer_refuses(
+        *codes, "idempotency_conflict", "body_too_large", "unsupported_media_type"
+    )
+
+
+def mark_replayed(response: Response, *, replayed: bool) -> None:
+    """Tell the caller that this answer was given before."""
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Page(Answer, Generic[T]):
+    """A page of a list, newest first."""
+
+    data: list[T]
+    has_more: bool
+    next_cursor: str | None
+
+
+def page(kind: type[T], rows: list[dict[str, Any]], limit: int, key: str = "id") -> Page[T]:
+    """Make a page of rows that were asked for with one more than the limit."""
+    shown = rows[:limit]
+    has_more = len(rows) > limit
+    return Page[kind](  # type: ignore[valid-type]
+        data=[kind.model_validate(row) for row in shown],
+        has_more=has_more,
+        next_cursor=str(shown[-1][key]) if has_more else None,
+    )
+
+
+class Passport(Answer):
+    """A passport without its key."""
+
+    id: UUID
+    name: str
+    permissions: list[str]
+    key_prefix: str
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    created_at: AwareDatetime
+
+
+class IssuedPassport(Passport):
+    """A passport with its key: shown once, null when the answer is a repeated one."""
+
+    key: str | None
+
+
+def issued(row: dict[str, Any], key: str, *, replayed: bool) -> IssuedPassport:
+    """Show a new passport's key; a replayed answer has none, because none is stored."""
+    return IssuedPassport.model_validate(row | {"key": None if replayed else key})
+
+
+class Wallet(Answer):
+    """A balance in USD: available = settled − held."""
+
+    settled: Usd = Field(validation_alias="settled_micros")
+    held: Usd = Field(validation_alias="held_micros")
+    available: Usd = Field(validation_alias="available_micros")

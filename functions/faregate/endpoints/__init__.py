@@ -1,0 +1,1 @@
+"""HTTP functions that customers and the payment provider call, one file each."""

@@ -1,0 +1,128 @@
+"""Registration: a verified person, or an operator for a customer, gets an organization and a passport."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import AwareDatetime, StringConstraints
+
+from faregate.backends.database import Database, Row
+from faregate.backends.tokens import UserTokens
+from faregate.caller import Customer, User, new_key
+from faregate.contract import (
+    IdempotencyKey,
+    IssuedPassport,
+    Name,
+    Wallet,
+    issued,
+    mark_replayed,
+    writes,
+)
+from faregate.function import Answer, Body, new_router, refuses, use
+
+router = new_router("register")
+backends = (Database, UserTokens)
+
+
+class RegisterRequest(Body):
+    """What a person chooses for themselves: a name."""
+
+    organization_name: Name | None = None
+
+
+class RegisterCustomerRequest(Body):
+    """What an operator chooses for a customer, who claims the organization by registering."""
+
+    email: Annotated[
+        str,
+        StringConstraints(
+            max_length=254,
+            pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+        ),
+    ]
+    plan: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
+    organization_name: Name | None = None
+
+
+class Organization(Answer):
+    """A tenant."""
+
+    id: UUID
+    name: str
+    plan: str
+    billing_email: str
+    created_at: AwareDatetime
+
+
+class Registration(Answer):
+    """A new organization, its first passport and its wallet."""
+
+    organization: Organization
+    passport: IssuedPassport
+    wallet: Wallet
+
+
+def _registration(row: Row, key: str, response: Response) -> Registration:
+    mark_replayed(response, replayed=row["replayed"])
+    registration = row["registration"]
+    return Registration(
+        organization=Organization.model_validate(registration["organization"]),
+        passport=issued(registration["passport"], key, replayed=row["replayed"]),
+        wallet=Wallet.model_validate(registration["wallet"]),
+    )
+
+
+@router.post(
+    "/v1/register",
+    status_code=201,
+    responses=refuses(
+        *["invalid_request", "unauthenticated", "invalid_token", "email_not_verified"],
+        *["already_registered", "idempotency_conflict", "body_too_large"],
+        *["unsupported_media_type", "unavailable"],
+    ),
+)
+async def register(
+    request: RegisterRequest,
+    user: User,
+    idempotency_key: IdempotencyKey,
+    response: Response,
+    database: Database = use(Database),
+) -> Registration:
+    """Register yourself: a user with a verified e-mail address becomes an organization's owner."""
+    key = new_key()
+    row = await database.call_one(
+        "register",
+        user_id=user,
+        organization_name=request.organization_name,
+        key_hash=key.hash,
+        key_prefix=key.prefix,
+        idempotency_key=idempotency_key,
+    )
+    return _registration(row, key.key, response)
+
+
+@router.post(
+    "/v1/register/customers",
+    status_code=201,
+    responses=writes("plan_unknown", "already_registered"),
+)
+async def register_customer(
+    request: RegisterCustomerRequest,
+    caller: Customer,
+    idempotency_key: IdempotencyKey,
+    response: Response,
+    database: Database = use(Database),
+) -> Registration:
+    """Register a customer of any plan by e-mail. Needs `admin`."""
+    key = new_key()
+    row = await database.call_one(
+        "register_customer",
+        caller=caller,
+        email=request.email,
+        plan_id=request.plan,
+        organization_name=request.organization_name,
+        key_hash=key.hash,
+        key_prefix=key.prefix,
+        idempotency_key=idempotency_key,
+    )
+    return _registration(row, key.key, response)

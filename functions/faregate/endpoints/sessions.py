@@ -1,0 +1,175 @@
+"""Sessions: estimate, start, heartbeat, watch and stop."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import AwareDatetime, Field
+
+from faregate.backends.database import Database
+from faregate.backends.tokens import UserTokens
+from faregate.caller import Customer
+from faregate.contract import (
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    Name,
+    Page,
+    customer_refuses,
+    mark_replayed,
+    page,
+    writes,
+)
+from faregate.function import Answer, Body, new_router, use
+from faregate.money import Usd
+
+router = new_router("sessions")
+backends = (Database, UserTokens)
+
+Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
+MONTH_SECONDS = 31 * 24 * 3600
+
+
+class StartSessionRequest(Body):
+    """A session to be. max_seconds ends it; heartbeat_timeout_seconds closes a silent one as lost."""
+
+    tier: Tier
+    name: Name | None = None
+    max_seconds: Annotated[int, Field(strict=True, ge=60, le=MONTH_SECONDS)] | None = None
+    heartbeat_timeout_seconds: Annotated[int, Field(strict=True, ge=30, le=3600)] | None = None
+
+
+class StopSessionRequest(Body):
+    """Why it ends: `failed` when the resource broke. Charged to this moment either way."""
+
+    reason: Literal["stopped", "failed"] = "stopped"
+
+
+class SessionEstimate(Answer):
+    """What a session would cost, what must be available to start it, how long the balance would last."""
+
+    tier: Tier
+    seconds: int
+    hourly_price: Usd = Field(validation_alias="hourly_price_micros")
+    cost: Usd = Field(validation_alias="cost_micros")
+    required: Usd = Field(validation_alias="required_micros")
+    available: Usd = Field(validation_alias="available_micros")
+    affordable_seconds: int | None
+
+
+class Session(Answer):
+    """A session with its cost as of now. is_last_window: it ends at paid_until."""
+
+    id: UUID
+    name: str | None
+    tier: Tier
+    status: Literal["running", "closed"]
+    close_reason: Literal["stopped", "exhausted", "lost", "expired", "failed"] | None
+    hourly_price: Usd = Field(validation_alias="hourly_price_micros")
+    cost: Usd = Field(validation_alias="cost_micros")
+    charged: Usd = Field(validation_alias="charged_micros")
+    held: Usd = Field(validation_alias="held_micros")
+    started_at: AwareDatetime
+    paid_until: AwareDatetime
+    is_last_window: bool
+    expires_at: AwareDatetime | None
+    heartbeat_timeout_seconds: int | None
+    last_heartbeat_at: AwareDatetime
+    ended_at: AwareDatetime | None
+
+
+@router.get("/v1/sessions/estimate", responses=customer_refuses("tier_not_allowed"))
+async def estimate_session(
+    caller: Customer,
+    tier: Tier,
+    seconds: Annotated[int, Query(ge=1, le=MONTH_SECONDS)] = 3600,
+    database: Database = use(Database),
+) -> SessionEstimate:
+    """Tell what so many seconds of a tier would cost now. Needs `read`."""
+    row = await database.call_one("estimate_session", caller=caller, tier=tier, seconds=seconds)
+    return SessionEstimate.model_validate(row)
+
+
+@router.post(
+    "/v1/sessions",
+    status_code=201,
+    responses=writes("insufficient_credits", "tier_not_allowed"),
+)
+async def start_session(
+    request: StartSessionRequest,
+    caller: Customer,
+    idempotency_key: IdempotencyKey,
+    response: Response,
+    database: Database = use(Database),
+) -> Session:
+    """Start a session: its first window is held, then charged to the second. Needs `write`."""
+    row = await database.call_one(
+        "start_session",
+        caller=caller,
+        tier=request.tier,
+        name=request.name,
+        max_seconds=request.max_seconds,
+        heartbeat_timeout_seconds=request.heartbeat_timeout_seconds,
+        idempotency_key=idempotency_key,
+    )
+    mark_replayed(response, replayed=row["replayed"])
+    return Session.model_validate(row["session"])
+
+
+@router.get("/v1/sessions", responses=customer_refuses())
+async def list_sessions(
+    caller: Customer,
+    status: Literal["running", "closed"] | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    database: Database = use(Database),
+) -> Page[Session]:
+    """List sessions, newest first. Needs `read`."""
+    rows = await database.call(
+        "list_sessions", caller=caller, status=status, limit=limit + 1, cursor=cursor
+    )
+    return page(Session, rows, limit)
+
+
+@router.get("/v1/sessions/{session_id}", responses=customer_refuses("session_not_found"))
+async def get_session(
+    session_id: UUID, caller: Customer, database: Database = use(Database)
+) -> Session:
+    """Tell a session's state and its cost as of now. Needs `read`."""
+    return Session.model_validate(
+        await database.call_one("get_session", caller=caller, session_id=session_id)
+    )
+
+
+@router.post(
+    "/v1/sessions/{session_id}/heartbeat",
+    responses=customer_refuses("session_not_found", "session_closed"),
+)
+async def heartbeat_session(
+    session_id: UUID, caller: Customer, database: Database = use(Database)
+) -> Session:
+    """Say that the resource is alive: twice is as good as once. Needs `write`."""
+    return Session.model_validate(
+        await database.call_one("heartbeat_session", caller=caller, session_id=session_id)
+    )
+
+
+@router.post("/v1/sessions/{session_id}/stop", responses=writes("session_not_found"))
+async def stop_session(
+    session_id: UUID,
+    request: StopSessionRequest,
+    caller: Customer,
+    idempotency_key: IdempotencyKey,
+    response: Response,
+    database: Database = use(Database),
+) -> Session:
+    """Stop a session and charge it to now; a closed one answers how it ended. Needs `write`."""
+    row = await database.call_one(
+        "stop_session",
+        caller=caller,
+        session_id=session_id,
+        reason=request.reason,
+        idempotency_key=idempotency_key,
+    )
+    mark_replayed(response, replayed=row["replayed"])
+    return Session.model_validate(row["session"])

@@ -1,0 +1,70 @@
+"""Every refusal there is: one table from the machine code to the HTTP answer.
+
+SQL raises SQLSTATE FGnnn, nnn being the status, with the code as its message. A test compares this
+table with the migrations and with the README.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A kind of refusal: its HTTP status and a sentence that helps an honest caller."""
+
+    status: int
+    title: str
+
+
+PROBLEMS = {
+    "invalid_request": Problem(400, "A part of the request is not what the contract says."),
+    "invalid_signature": Problem(400, "The signature does not match the body."),
+    "organization_required": Problem(
+        400, "You belong to several organizations: name one in the Faregate-Organization header."
+    ),
+    "expiry_in_the_past": Problem(400, "The expiry lies in the past."),
+    "plan_unknown": Problem(400, "There is no such plan."),
+    "amount_too_small": Problem(400, "The amount is below the smallest top-up."),
+    "amount_out_of_bounds": Problem(400, "The amount is larger than the ledger carries."),
+    "unauthenticated": Problem(401, "Send a passport or a signed-in user's token."),
+    "invalid_passport": Problem(401, "The passport is unknown, expired or revoked."),
+    "invalid_token": Problem(401, "The token is not valid here."),
+    "insufficient_credits": Problem(402, "The available credits do not cover this."),
+    "permission_denied": Problem(403, "The caller lacks the permission."),
+    "email_not_verified": Problem(403, "Confirm your e-mail address first."),
+    "not_registered": Problem(403, "The user belongs to no organization: register first."),
+    "passport_exceeds_issuer": Problem(
+        403,
+        "A passport cannot grant, and its rotation or revocation cannot touch, more than you have.",
+    ),
+    "tier_not_allowed": Problem(403, "The plan does not include this tier."),
+    "not_found": Problem(404, "There is nothing at this address."),
+    "organization_not_found": Problem(404, "There is no such organization."),
+    "passport_not_found": Problem(404, "There is no such passport."),
+    "session_not_found": Problem(404, "There is no such session."),
+    "top_up_not_found": Problem(404, "There is no such top-up."),
+    "sku_not_found": Problem(404, "The plan has no price for this SKU."),
+    "method_not_allowed": Problem(405, "The address does not take this method."),
+    "already_registered": Problem(409, "There is an organization already."),
+    "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
+    "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
+    "session_closed": Problem(409, "The session has ended."),
+    "body_too_large": Problem(413, "The body is larger than this address takes."),
+    "unsupported_media_type": Problem(415, "Send the body as application/json."),
+    "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),
+    "payment_provider_unavailable": Problem(502, "The payment provider did not answer. Try again."),
+    "not_yet_due": Problem(503, "It is not time yet. Try again."),
+    "unavailable": Problem(503, "The service is busy or restarting. Try again."),
+}
+
+
+@dataclass
+class FaregateError(Exception):
+    """A refusal on its way to the caller: a code of PROBLEMS and what helps.
+
+    Details whose names end in _micros are amounts in µ$; the caller gets them in USD.
+    """
+
+    code: str
+    detail: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,376 @@
+"""How a function is served: what all endpoints, schedules and tasks have around their contract."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from importlib import import_module
+from time import perf_counter
+from typing import Any, Protocol, TypeVar, cast
+from uuid import uuid4
+
+import functions_framework.aio
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from faregate.backends.database import Database
+from faregate.errors import PROBLEMS, FaregateError
+from faregate.money import format_usd
+from faregate.settings import HttpSettings
+
+VERSION = "0.1.0"
+MAX_BODY_BYTES = 1_048_576
+
+FUNCTIONS = {
+    "register": "endpoints",
+    "passports": "endpoints",
+    "credits": "endpoints",
+    "stripe_webhook": "endpoints",
+    "sessions": "endpoints",
+    "sweep_sessions": "schedules",
+    "stop_session": "tasks",
+}
+"""Every function and its kind: the folder that its module stands in."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+
+log = logging.getLogger("faregate")
+
+
+class Backend(Protocol):
+    """What a module lists in `backends`: made once per app, from settings that may be refused."""
+
+    async def close(self) -> None:
+        """Give back what is held open."""
+
+
+B = TypeVar("B")
+
+
+def use(backend: type[B]) -> Any:  # noqa: ANN401  as fastapi.Depends, whose result is a default of any type
+    """Give a handler the app's backend of this type."""
+
+    def find(request: Request) -> B:
+        found: B = request.app.state.backends[backend]
+        return found
+
+    return Depends(find)
+
+
+class Body(BaseModel):
+    """A request's body: unknown fields are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """An answer: made from a row of schema api, of which it takes the fields it names."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. Further members depend on the code: required, available, top_up_url, …"""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    request_id: str
+    errors: list[InvalidField] | None = None
+
+
+def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Document an endpoint's refusals: OpenAPI responses, one per status, that name the codes."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return {
+        status: {
+            "description": ", ".join(names),
+            "content": {
+                "application/problem+json": {
+                    "schema": {"$ref": "#/components/schemas/ProblemDocument"}
+                }
+            },
+        }
+        for status, names in sorted(by_status.items())
+    }
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:  # noqa: ANN401  JSON is anything
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise FaregateError(
+                "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
+            ) from error
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is JSON by its content type and by RFC 8259, and not larger than 1 MiB."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            strict_request = _StrictRequest(request.scope, request.receive)
+            if self.body_field is not None:
+                await read_body(strict_request)
+                media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+                if media_type.lower() != "application/json":
+                    raise FaregateError("unsupported_media_type")
+                # FastAPI would say 400 for whatever goes wrong while it reads JSON.
+                await strict_request.json()
+            return await handle(strict_request)
+
+        return strict
+
+
+async def read_body(request: Request) -> bytes:
+    """Give a request's body; the request keeps it.
+
+    Raises FaregateError: body_too_large, as soon as it is.
+    """
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > MAX_BODY_BYTES:
+            raise FaregateError("body_too_large", {"limit_bytes": MAX_BODY_BYTES})
+    request._body = bytes(chunks)
+    return request._body
+
+
+def new_router(tag: str) -> APIRouter:
+    """Make the router of a function's module."""
+    return APIRouter(tags=[tag], route_class=StrictRoute)
+
+
+def create_app(*names: str) -> FastAPI:
+    """Make one app of these functions: one in the cloud, all of them on a laptop.
+
+    Raises pydantic.ValidationError when a setting is missing or wrong: then nothing is served.
+    """
+    modules = [import_module(f"faregate.{FUNCTIONS[name]}.{name}") for name in names]
+    settings = HttpSettings()
+    kinds: set[type[Backend]] = {Database}.union(*(module.backends for module in modules))
+    backends = {kind: kind() for kind in kinds}
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        for backend in backends.values():
+            await backend.close()
+
+    app = FastAPI(
+        title="Faregate",
+        version=VERSION,
+        description="Prepaid billing for compute and AI platforms.",
+        lifespan=lifespan,
+        responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
+        separate_input_output_schemas=False,
+    )
+    app.state.backends = backends
+    app.state.settings = settings
+    for module in modules:
+        app.include_router(module.router)
+    app.add_api_route("/healthz", health, tags=["health"], summary="Is it alive?")
+    app.add_exception_handler(FaregateError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(_Boundary)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=[
+            *["Authorization", "Content-Type", "Faregate-Organization"],
+            *["Idempotency-Key", "X-API-Key", "X-Request-Id"],
+        ],
+        expose_headers=["Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+        max_age=600,
+    )
+    return app
+
+
+def entry_point(name: str) -> Callable[[Request], Awaitable[Any]]:
+    """Give a function as functions-framework serves it.
+
+    It returns the app, a valid answer to Starlette, which calls it with the request's own channel.
+    """
+    _log_as_json()
+    app = create_app(name)
+
+    async def serve(_: Request) -> Any:  # noqa: ANN401  the framework's type for answers omits apps
+        return app
+
+    serve.__name__ = name
+    # So that whoever loads the function can close what it opened.
+    vars(serve)["app"] = app
+    return cast("Callable[[Request], Awaitable[Any]]", functions_framework.aio.http(serve))
+
+
+class Health(Answer):
+    """What a healthy function says of itself."""
+
+    status: str
+    version: str
+
+
+async def health(database: Database = use(Database)) -> Health:
+    """Answer when the function runs and reaches its database."""
+    await database.check()
+    return Health(status="ok", version=VERSION)
+
+
+class _Boundary:
+    """Our outermost layer: a request id, one log line, and our own answer to the unforeseen."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = perf_counter()
+        status = 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        failure: Exception | None = None
+        try:
+            await self.app(scope, receive, send_named)
+        except Exception as error:  # noqa: BLE001  the caller learns nothing, the log learns everything
+            failure = error
+            if status == 0:
+                await _problem(request, "internal")(scope, receive, send_named)
+        log.log(
+            logging.ERROR if failure or status >= 500 else logging.INFO,
+            "request",
+            exc_info=failure,
+            extra={
+                "request_id": request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "duration_ms": round((perf_counter() - began) * 1000, 2),
+            },
+        )
+
+
+def _problem(
+    request: Request,
+    code: str,
+    detail: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    problem = PROBLEMS[code]
+    document: dict[str, Any] = {
+        "type": f"https://faregate.dev/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": code,
+        "request_id": request.scope["state"]["request_id"],
+    }
+    for name, value in (detail or {}).items():
+        if name.endswith("_micros"):
+            document[name.removesuffix("_micros")] = format_usd(value)
+        else:
+            document[name] = value
+    if problem.status == 402 and (top_up_url := request.app.state.settings.top_up_url):
+        document["top_up_url"] = str(top_up_url)
+    headers = dict(headers or {})
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 503:
+        headers["Retry-After"] = "1"
+    return JSONResponse(document, problem.status, headers, "application/problem+json")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FaregateError)  # noqa: S101  registered for it
+    return _problem(request, error.code, error.detail, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
+    errors: Sequence[Any] = error.errors()
+    return _problem(
+        request,
+        "invalid_request",
+        {
+            "errors": [
+                {"where": ".".join(map(str, each["loc"])), "message": each["msg"]}
+                for each in errors
+            ]
+        },
+    )
+
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for it
+    code = _CODES.get(error.status_code, "invalid_request")
+    return _problem(request, code, headers=dict(error.headers or {}))
+
+
+class _JsonFormatter(logging.Formatter):
+    """One line of JSON a record, with the field names that Cloud Logging knows."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; nothing of a request's body or its credentials is ever in it."""
+        line: dict[str, Any] = {
+            "severity": record.levelname,
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name in _FIELDS},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+_FIELDS = {"request_id", "method", "path", "status", "duration_ms"}
+
+
+def _log_as_json() -> None:
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(_JsonFormatter())
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False

@@ -1,0 +1,1 @@
+"""Cron functions, one file each."""

@@ -1,0 +1,63 @@
+"""Each minute: charge and renew the sessions that are due, tell the queue which ends are known."""
+
+from time import monotonic
+from uuid import UUID
+
+from fastapi import Depends
+
+from faregate.backends.database import Database
+from faregate.backends.tasks import Tasks
+from faregate.backends.tokens import InvokerTokens
+from faregate.caller import invoker
+from faregate.function import Answer, new_router, refuses, use
+
+router = new_router("schedules")
+backends = (Database, InvokerTokens, Tasks)
+
+# Chunks keep each transaction's locks short; the next run goes on where this one's time was up.
+CHUNK_SESSIONS = 1000
+CHUNK_TASKS = 100
+BUDGET_SECONDS = 45.0
+
+
+class Sweep(Answer):
+    """What a run did. more: its time was up before everything due was swept."""
+
+    swept: int
+    closed: int
+    enqueued: int
+    more: bool
+
+
+@router.post(
+    "/schedules/sweep-sessions",
+    dependencies=[Depends(invoker)],
+    responses=refuses("unauthenticated", "invalid_token", "unavailable"),
+)
+async def sweep_sessions(database: Database = use(Database), tasks: Tasks = use(Tasks)) -> Sweep:
+    """Sweep until nothing is due. Safe to run twice, late, or beside a stop."""
+    deadline = monotonic() + BUDGET_SECONDS
+    swept = closed = 0
+    more = True
+    while more and monotonic() < deadline:
+        chunk = await database.call_one("sweep_sessions", limit=CHUNK_SESSIONS)
+        swept += chunk["swept"]
+        closed += chunk["closed"]
+        more = chunk["more"]
+    return Sweep(
+        swept=swept, closed=closed, enqueued=await _enqueue(database, tasks, deadline), more=more
+    )
+
+
+async def _enqueue(database: Database, tasks: Tasks, deadline: float) -> int:
+    """Tell the queue what the outbox holds. Told twice, after a crash, a row names the same task."""
+    enqueued = 0
+    while monotonic() < deadline:
+        rows = await database.call("list_outbox", limit=CHUNK_TASKS)
+        if not rows:
+            break
+        for row in rows:
+            await tasks.enqueue(name=row["id"], payload=row["payload"], run_at=row["run_at"])
+        enqueued += len(rows)
+        await database.call("mark_enqueued", ids=[UUID(row["id"]) for row in rows])
+    return enqueued
