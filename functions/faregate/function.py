@@ -47,7 +47,7 @@ log = logging.getLogger("faregate")
 
 
 class Backend(Protocol):
-    """What a module lists in `backends`: made once per app, from settings that may be refused."""
+    """What a module lists in `backends`: made once per app, from settings it may refuse."""
 
     async def close(self) -> None:
         """Give back what is held open."""

@@ -109,10 +109,10 @@ declare
     v_registration billing.registration;
 begin
     v_registration.passport := p_passport;
-    select o.* into v_registration.organization
+    select o into v_registration.organization
     from api.organizations as o
     where o.id = p_organization_id;
-    select w.* into v_registration.wallet
+    select w into v_registration.wallet
     from api.wallets as w
     where w.organization_id = p_organization_id;
     return v_registration;

@@ -15,7 +15,7 @@ _MICROS_PER_CENT = 10_000
 class Stripe:
     """The calls of Stripe's API that we make.
 
-    Its library is imported at the first checkout: whoever only reads a balance does not wait for it.
+    Its library is imported at the first checkout: whoever reads a balance does not wait for it.
     """
 
     def __init__(self) -> None:

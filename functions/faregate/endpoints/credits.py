@@ -120,7 +120,7 @@ async def estimate_cost(
     ],
     database: Database = use(Database),
 ) -> Estimate:
-    """Tell what a quantity of a SKU costs now, such as 2.5 hours of `session.small`. Needs `read`."""
+    """Tell what a quantity of a SKU costs now, say 2.5 hours of `session.small`. Needs `read`."""
     row = await database.call_one("estimate_cost", caller=caller, sku=sku, quantity=quantity)
     return Estimate.model_validate(row)
 

@@ -1,4 +1,4 @@
-"""Registration: a verified person, or an operator for a customer, gets an organization and a passport."""
+"""Registration: a verified person, or an operator for a customer, gets an organization."""
 
 from typing import Annotated
 from uuid import UUID

@@ -31,7 +31,7 @@ MONTH_SECONDS = 31 * 24 * 3600
 
 
 class StartSessionRequest(Body):
-    """A session to be. max_seconds ends it; heartbeat_timeout_seconds closes a silent one as lost."""
+    """A session to be. max_seconds ends it; heartbeat_timeout_seconds closes a silent one."""
 
     tier: Tier
     name: Name | None = None
@@ -46,7 +46,7 @@ class StopSessionRequest(Body):
 
 
 class SessionEstimate(Answer):
-    """What a session would cost, what must be available to start it, how long the balance would last."""
+    """What a session costs, what must be available to start it, how long the balance lasts."""
 
     tier: Tier
     seconds: int

@@ -50,7 +50,7 @@ async def sweep_sessions(database: Database = use(Database), tasks: Tasks = use(
 
 
 async def _enqueue(database: Database, tasks: Tasks, deadline: float) -> int:
-    """Tell the queue what the outbox holds. Told twice, after a crash, a row names the same task."""
+    """Tell the queue what the outbox holds. Told twice, a row names the same task."""
     enqueued = 0
     while monotonic() < deadline:
         rows = await database.call("list_outbox", limit=CHUNK_TASKS)
