@@ -17,7 +17,7 @@ _JWKS_RETRY_SECONDS = 10
 
 
 class _Verifier:
-    """Verifies one issuer's tokens: algorithm and audience are settings, never the token's choice."""
+    """Verifies one issuer's tokens; algorithm and audience are settings, not the token's choice."""
 
     def __init__(self, *, issuer: str, jwks_url: str, algorithm: str, audience: str) -> None:
         self._issuer = issuer
