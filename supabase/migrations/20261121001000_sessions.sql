@@ -304,6 +304,8 @@ create function billing.settle_sessions(
 returns integer
 language plpgsql
 set search_path = ''
+-- A thousand rows by their keys out of millions: never worth reading a whole table.
+set enable_seqscan = off
 as $$
 declare
     v_now timestamptz;
@@ -627,6 +629,8 @@ returns table (swept integer, closed integer, more boolean)
 language plpgsql
 security definer
 set search_path = ''
+-- Planned for the size of this chunk: a plan for any size would join it row by row with itself.
+set plan_cache_mode = force_custom_plan
 as $$
 declare
     v_now timestamptz := billing.now();
