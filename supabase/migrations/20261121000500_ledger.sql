@@ -79,7 +79,8 @@ create table billing.transfers (
 alter table billing.transfers enable row level security;
 comment on table billing.transfers is
 'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence has
-no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it.
+no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it; grant_id is
+the grant that a credit made or that alone paid a debit (null: several did, see draw_downs).
 No foreign keys: they would cost more than the row itself, and only this file writes here. billing.verify
 checks what they would.';
 
@@ -93,7 +94,8 @@ create table billing.draw_downs (
 );
 alter table billing.draw_downs enable row level security;
 comment on table billing.draw_downs is
-'Which grants paid a transfer out of the wallet, and how much each. Append-only.';
+'Which grants paid a transfer out of the wallet that more than one grant paid, and how much each.
+Append-only.';
 
 create trigger transfers_append_only before update or delete on billing.transfers
 for each row execute function billing.refuse_change();
@@ -104,23 +106,46 @@ for each row execute function billing.refuse_change();
 create trigger draw_downs_no_truncate before truncate on billing.draw_downs
 for each statement execute function billing.refuse_change();
 
+create view billing.draws as
+select
+    t.organization_id,
+    t.sequence,
+    t.grant_id,
+    t.amount_micros
+from billing.transfers as t
+where t.debit_account = 'wallet' and t.grant_id is not null
+union all
+select
+    d.organization_id,
+    d.sequence,
+    d.grant_id,
+    d.amount_micros
+from billing.draw_downs as d;
+comment on view billing.draws is 'Which grants paid every transfer out of a wallet, one or several.';
+
 create table billing.holds (
     organization_id uuid not null references billing.wallets (organization_id),
-    id uuid not null default billing.uuidv7(),
+    id uuid not null,
     amount_micros bigint not null,
     captured_micros bigint not null default 0,
-    is_open boolean not null default true,
+    captured_until timestamptz not null default billing.now(),
     expires_at timestamptz not null,
-    created_at timestamptz not null default billing.now(),
+    is_final boolean not null,
+    due_at timestamptz,
     primary key (organization_id, id),
     constraint holds_amount_in_bounds check (amount_micros between 0 and 1000000000000000),
-    constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros)
+    constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros),
+    constraint holds_closed_keep_nothing check (due_at is not null or amount_micros = captured_micros)
 )
 with (fillfactor = 50);
 alter table billing.holds enable row level security;
+create index holds_due on billing.holds (due_at) where due_at is not null;
 comment on table billing.holds is
-'Money reserved in a wallet. While open it keeps amount − captured of the wallet from everybody else; a
-renewal raises the amount, a capture takes part of it, closing gives the rest back.';
+'Money reserved in a wallet, under the id of what it is reserved for. While open (due_at is set) it keeps
+amount − captured of the wallet from everybody else; a renewal raises the amount, a capture takes part of
+it, closing gives the rest back. due_at: when a sweep must renew or close it; is_final: nothing more can be
+held beyond expires_at. captured_until: a clock that is set back does not count that time again.
+A renewal rewrites only this row, so what seldom changes stands elsewhere.';
 
 create view api.wallets with (security_invoker = true) as
 select
@@ -190,19 +215,23 @@ begin
 end
 $$;
 
--- billing.open_hold: keep money of a wallet for a purpose to come.
+-- billing.open_hold: keep money of a wallet for something to come.
 --
 -- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
 -- Locks   the wallet.
 create function billing.open_hold(
-    p_organization_id uuid, p_amount_micros bigint, p_expires_at timestamptz
+    p_organization_id uuid,
+    p_id uuid,
+    p_amount_micros bigint,
+    p_expires_at timestamptz,
+    p_is_final boolean,
+    p_due_at timestamptz
 )
-returns uuid
+returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_hold_id uuid := billing.uuidv7();
     v_available_micros bigint;
 begin
     update billing.wallets as w
@@ -220,9 +249,8 @@ begin
                 'required_micros', p_amount_micros, 'available_micros', v_available_micros
             )::text;
     end if;
-    insert into billing.holds (organization_id, id, amount_micros, expires_at)
-    values (p_organization_id, v_hold_id, p_amount_micros, p_expires_at);
-    return v_hold_id;
+    insert into billing.holds (organization_id, id, amount_micros, expires_at, is_final, due_at)
+    values (p_organization_id, p_id, p_amount_micros, p_expires_at, p_is_final, p_due_at);
 end
 $$;
 
@@ -251,27 +279,54 @@ create function billing.debit_wallets(p_debits billing.debit [], p_now timestamp
 returns void
 language plpgsql
 set search_path = ''
--- A thousand rows by their keys out of millions: never worth reading a whole table.
+-- One plan for one debit and for a thousand: every join below goes from a row to others by their key.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 begin
-    with debits as (
-        select
-            d.*,
-            sum(d.amount_micros) over up_to_here as end_micros,
-            count(*) filter (where d.amount_micros > 0) over up_to_here as number
-        from unnest(p_debits) with ordinality
-            as d (organization_id, amount_micros, held_change_micros, credit_account, reason, session_id, position)
-        window up_to_here as (partition by d.organization_id order by d.position)
-    ),
-    totals as (
+    with debits as materialized (
         select
             d.organization_id,
-            sum(d.amount_micros)::bigint as amount_micros,
-            sum(d.held_change_micros)::bigint as held_change_micros,
-            max(d.number) as count
+            d.amount_micros,
+            d.held_change_micros,
+            d.credit_account,
+            d.reason,
+            d.session_id,
+            w.settled_micros,
+            w.last_sequence,
+            (sum(d.amount_micros) over up_to_here)::bigint as end_micros,
+            count(*) filter (where d.amount_micros > 0) over up_to_here as number
+        from unnest(p_debits) with ordinality as d (
+            organization_id, amount_micros, held_change_micros, credit_account, reason, session_id,
+            position
+        )
+        inner join billing.wallets as w on w.organization_id = d.organization_id
+        window up_to_here as (partition by d.organization_id order by d.position)
+    ),
+    draws as materialized (
+        select
+            d.*,
+            l.id as grant_id,
+            l.end_micros - l.remaining_micros <= d.end_micros - d.amount_micros as is_first,
+            least(d.end_micros, l.end_micros)
+            - greatest(d.end_micros - d.amount_micros, l.end_micros - l.remaining_micros)
+            as drawn_micros
         from debits as d
-        group by d.organization_id
+        cross join lateral (
+            select
+                g.id,
+                g.remaining_micros,
+                (sum(g.remaining_micros) over (
+                    order by
+                        g.priority asc, g.expires_at asc nulls last,
+                        g.category = 'promotional' desc, g.id asc
+                ))::bigint as end_micros
+            from billing.grants as g
+            where g.organization_id = d.organization_id and not g.is_used_up
+        ) as l
+        where d.amount_micros > 0
+            and l.end_micros > d.end_micros - d.amount_micros
+            and l.end_micros - l.remaining_micros < d.end_micros
     ),
     wallets as (
         update billing.wallets as w
@@ -279,79 +334,51 @@ begin
             settled_micros = w.settled_micros - t.amount_micros,
             held_micros = w.held_micros + t.held_change_micros,
             last_sequence = w.last_sequence + t.count
-        from totals as t
+        from (
+            select
+                d.organization_id,
+                sum(d.amount_micros)::bigint as amount_micros,
+                sum(d.held_change_micros)::bigint as held_change_micros,
+                max(d.number) as count
+            from debits as d
+            group by d.organization_id
+        ) as t
         where w.organization_id = t.organization_id
-        returning
-            w.organization_id,
-            w.settled_micros + t.amount_micros as settled_before_micros,
-            w.last_sequence - t.count as sequence_before
     ),
     transfers as (
         insert into billing.transfers (
             organization_id, sequence, debit_account, credit_account, amount_micros,
-            wallet_balance_micros, reason, session_id, created_at
+            wallet_balance_micros, reason, grant_id, session_id, created_at
         )
         select
-            d.organization_id,
-            w.sequence_before + d.number,
+            r.organization_id,
+            r.last_sequence + r.number,
             'wallet',
-            d.credit_account,
-            d.amount_micros,
-            w.settled_before_micros - d.end_micros,
-            d.reason,
-            d.session_id,
+            r.credit_account,
+            r.amount_micros,
+            r.settled_micros - r.end_micros,
+            r.reason,
+            case when r.drawn_micros = r.amount_micros then r.grant_id end,
+            r.session_id,
             p_now
-        from debits as d
-        inner join wallets as w on w.organization_id = d.organization_id
-        where d.amount_micros > 0
-    ),
-    lots as (
-        select
-            g.organization_id,
-            g.id,
-            g.remaining_micros,
-            sum(g.remaining_micros) over (
-                partition by g.organization_id
-                order by
-                    g.priority asc, g.expires_at asc nulls last,
-                    g.category = 'promotional' desc, g.id asc
-            ) as end_micros
-        from totals as t
-        inner join billing.grants as g on g.organization_id = t.organization_id
-        where not g.is_used_up and t.amount_micros > 0
-    ),
-    draws as (
-        select
-            d.organization_id,
-            w.sequence_before + d.number as sequence,
-            l.id as grant_id,
-            (
-                least(d.end_micros, l.end_micros)
-                - greatest(d.end_micros - d.amount_micros, l.end_micros - l.remaining_micros)
-            )::bigint as amount_micros
-        from debits as d
-        inner join wallets as w on w.organization_id = d.organization_id
-        inner join lots as l
-            on l.organization_id = d.organization_id
-            and l.end_micros > d.end_micros - d.amount_micros
-            and l.end_micros - l.remaining_micros < d.end_micros
-        where d.amount_micros > 0
+        from draws as r
+        where r.is_first
     ),
     draw_downs as (
         insert into billing.draw_downs (organization_id, sequence, grant_id, amount_micros)
-        select r.organization_id, r.sequence, r.grant_id, r.amount_micros
+        select r.organization_id, r.last_sequence + r.number, r.grant_id, r.drawn_micros
         from draws as r
-    ),
-    taken as (
-        select r.organization_id, r.grant_id, sum(r.amount_micros)::bigint as amount_micros
-        from draws as r
-        group by r.organization_id, r.grant_id
+        where r.drawn_micros < r.amount_micros
     )
     update billing.grants as g
     set
         remaining_micros = g.remaining_micros - k.amount_micros,
         is_used_up = g.remaining_micros = k.amount_micros
-    from taken as k
+    from (
+        select r.organization_id, r.grant_id, sum(r.drawn_micros)::bigint as amount_micros
+        from draws as r
+        group by r.organization_id, r.grant_id
+    ) as k
     where g.organization_id = k.organization_id and g.id = k.grant_id;
 end
 $$;

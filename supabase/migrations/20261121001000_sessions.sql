@@ -19,41 +19,34 @@ names the task, so telling it twice makes one task.';
 
 create table billing.sessions (
     organization_id uuid not null references billing.wallets (organization_id),
-    id uuid not null default billing.uuidv7(),
+    id uuid not null,
     name text,
     tier text not null,
-    price_id uuid not null references billing.prices (id),
+    price_id uuid not null,
     hourly_price_micros bigint not null,
     window_seconds integer not null,
-    hold_id uuid not null,
     started_at timestamptz not null,
     expires_at timestamptz,
     heartbeat_timeout_seconds integer,
     last_heartbeat_at timestamptz not null,
-    charged_until timestamptz not null,
-    paid_until timestamptz not null,
-    is_last_window boolean not null,
-    due_at timestamptz,
     ended_at timestamptz,
     close_reason text,
     started_by text not null,
     primary key (organization_id, id),
+    constraint sessions_hold_fkey foreign key (organization_id, id)
+    references billing.holds (organization_id, id),
     constraint sessions_name_length check (char_length(name) between 1 and 100),
     constraint sessions_tier_is_known check (tier in ('small', 'medium', 'large', 'xlarge', 'gpu')),
     constraint sessions_close_reason_is_known check (
         close_reason in ('stopped', 'exhausted', 'lost', 'expired', 'failed')
     ),
     constraint sessions_end_has_a_reason check ((ended_at is null) = (close_reason is null)),
-    constraint sessions_running_are_due check ((ended_at is null) = (due_at is not null)),
     constraint sessions_end_after_start check (ended_at >= started_at)
 );
 alter table billing.sessions enable row level security;
-create index sessions_price_id on billing.sessions (price_id);
-create index sessions_due on billing.sessions (due_at) where due_at is not null;
 comment on table billing.sessions is
-'A compute session. Until paid_until it is paid for by its hold; is_last_window: nothing can be held beyond
-it, so unless money arrives the session ends on that second. due_at: when a sweep must look at it next.
-charged_until: a clock that is set back does not count that time again.';
+'A compute session. It is paid for until its hold expires; the hold has the session''s id. price_id is the
+row of prices that it froze.';
 
 -- billing.session_cost: what a session costs from its start to a moment: exact duration × hourly price, rounded
 -- once, half up, to µ$. Cumulative, so successive captures never drift.
@@ -88,26 +81,25 @@ select
     s.hourly_price_micros,
     case
         when s.ended_at is not null then h.captured_micros
-        else greatest(
-            h.captured_micros,
-            billing.session_cost(
-                s.hourly_price_micros, s.started_at, least(billing.now(), s.paid_until)
-            )
+        else billing.session_cost(
+            s.hourly_price_micros, s.started_at,
+            greatest(h.captured_until, least(billing.now(), h.expires_at))
         )
     end as cost_micros,
     h.captured_micros as charged_micros,
-    case when h.is_open then h.amount_micros - h.captured_micros else 0 end as held_micros,
+    h.amount_micros - h.captured_micros as held_micros,
     s.started_at,
-    s.paid_until,
-    s.is_last_window,
+    h.expires_at as paid_until,
+    h.is_final as is_last_window,
     s.expires_at,
     s.heartbeat_timeout_seconds,
     s.last_heartbeat_at,
     s.ended_at
 from billing.sessions as s
-inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.hold_id;
+inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.id;
 comment on view api.sessions is
-'Sessions with their cost as of now: charged so far plus what has run since, in µ$.';
+'Sessions with their cost as of now: charged so far plus what has run since, in µ$. is_last_window: nothing
+can be held beyond paid_until, so unless money arrives the session ends on that second.';
 
 -- billing.tier_price: the price row of a tier on the caller's plan.
 --
@@ -222,26 +214,25 @@ begin
         v_now + make_interval(secs => v_plan.session_window_seconds), v_expires_at
     );
     v_is_last_window := v_paid_until is not distinct from v_expires_at;
+    perform billing.open_hold(
+        v_caller.organization_id,
+        v_id,
+        billing.session_cost(v_price.price_micros, v_now, v_paid_until),
+        v_paid_until,
+        v_is_last_window,
+        billing.session_due_at(
+            v_paid_until, v_is_last_window, v_plan.session_window_seconds,
+            v_now + make_interval(secs => p_heartbeat_timeout_seconds)
+        )
+    );
     insert into billing.sessions (
-        organization_id, id, name, tier, price_id, hourly_price_micros, window_seconds, hold_id,
-        started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at,
-        charged_until, paid_until, is_last_window, due_at, started_by
+        organization_id, id, name, tier, price_id, hourly_price_micros, window_seconds,
+        started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at, started_by
     )
     values (
         v_caller.organization_id, v_id, p_name, p_tier, v_price.id, v_price.price_micros,
         v_plan.session_window_seconds,
-        billing.open_hold(
-            v_caller.organization_id,
-            billing.session_cost(v_price.price_micros, v_now, v_paid_until),
-            v_paid_until
-        ),
-        v_now, v_expires_at, p_heartbeat_timeout_seconds, v_now,
-        v_now, v_paid_until, v_is_last_window,
-        billing.session_due_at(
-            v_paid_until, v_is_last_window, v_plan.session_window_seconds,
-            v_now + make_interval(secs => p_heartbeat_timeout_seconds)
-        ),
-        v_caller.actor
+        v_now, v_expires_at, p_heartbeat_timeout_seconds, v_now, v_caller.actor
     );
     if v_is_last_window then
         insert into billing.outbox (organization_id, topic, payload, run_at)
@@ -270,7 +261,7 @@ create function billing.session_due_at(
 )
 returns timestamptz
 language sql
-immutable parallel safe
+stable parallel safe
 return least(
     p_paid_until
     - case when p_is_last_window then interval '0' else p_window_seconds * interval '0.5 second' end,
@@ -304,7 +295,8 @@ create function billing.settle_sessions(
 returns integer
 language plpgsql
 set search_path = ''
--- A thousand rows by their keys out of millions: never worth reading a whole table.
+-- One plan for one session and for a thousand: every join below goes from a row to others by their key.
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
@@ -322,39 +314,47 @@ begin
 
     with due as (
         select
-            s.*,
+            s.organization_id,
+            s.id,
+            s.hourly_price_micros as price_micros,
+            s.started_at,
+            s.window_seconds,
+            s.expires_at,
             h.captured_micros,
             h.amount_micros - h.captured_micros as held_micros,
+            h.expires_at as paid_until,
+            h.is_final,
             w.settled_micros - w.held_micros as available_micros,
-            e.now_at,
-            e.lost_at,
-            -- A heartbeat can still come in time: only one that is overdue limits the session.
-            least(s.expires_at, case when e.lost_at <= e.now_at then e.lost_at end) as limit_at
+            greatest(v_now, h.captured_until) as now_at,
+            s.last_heartbeat_at + s.heartbeat_timeout_seconds * interval '1 second' as lost_at
         from unnest(p_organization_ids, p_session_ids) as i (organization_id, session_id)
+        inner join billing.holds as h
+            on h.organization_id = i.organization_id and h.id = i.session_id
         inner join billing.sessions as s
             on s.organization_id = i.organization_id and s.id = i.session_id
-        inner join billing.holds as h
-            on h.organization_id = s.organization_id and h.id = s.hold_id
-        inner join billing.wallets as w on w.organization_id = s.organization_id
-        cross join lateral (
-            select
-                greatest(v_now, s.charged_until) as now_at,
-                s.last_heartbeat_at + s.heartbeat_timeout_seconds * interval '1 second' as lost_at
-        ) as e
+        inner join billing.wallets as w on w.organization_id = i.organization_id
+    ),
+    limited as (
+        select
+            d.*,
+            -- A heartbeat can still come in time: only one that is overdue limits the session.
+            least(d.expires_at, case when d.lost_at <= d.now_at then d.lost_at end) as limit_at
+        from due as d
     ),
     wanted as (
         select
-            d.*,
+            l.*,
             t.target_at,
-            billing.session_cost(d.hourly_price_micros, d.started_at, t.target_at) as target_micros
-        from due as d
+            billing.session_cost(l.price_micros, l.started_at, t.target_at) as target_micros
+        from limited as l
         cross join lateral (
             select
                 least(
-                    d.limit_at,
+                    l.limit_at,
                     case
-                        when p_stop_reason is null then d.now_at + d.window_seconds * interval '1 second'
-                        else d.now_at
+                        when p_stop_reason is null
+                            then l.now_at + l.window_seconds * interval '1 second'
+                        else l.now_at
                     end
                 ) as target_at
         ) as t
@@ -366,10 +366,10 @@ begin
                 x.missing_micros,
                 greatest(
                     n.available_micros
-                    - (sum(x.missing_micros) over in_order - x.missing_micros),
+                    - ((sum(x.missing_micros) over in_order)::bigint - x.missing_micros),
                     0
                 )
-            )::bigint as funded_micros
+            ) as funded_micros
         from wanted as n
         cross join lateral (
             select greatest(n.target_micros - n.captured_micros - n.held_micros, 0) as missing_micros
@@ -386,7 +386,7 @@ begin
                 else greatest(
                     f.paid_until,
                     f.started_at + make_interval(
-                        secs => billing.affordable_seconds(f.hourly_price_micros, f.funded_micros)
+                        secs => billing.affordable_seconds(f.price_micros, f.funded_micros)
                     )
                 )
             end as new_paid_until
@@ -396,22 +396,45 @@ begin
         select
             t.*,
             t.new_paid_until <= t.now_at as is_over,
-            not t.is_covered or t.new_paid_until = t.limit_at is true as is_new_last_window,
-            least(t.now_at, t.new_paid_until) as new_charged_until,
+            not t.is_covered or t.new_paid_until = t.limit_at is true as is_new_final,
+            least(t.now_at, t.new_paid_until) as new_captured_until,
             billing.session_cost(
-                t.hourly_price_micros, t.started_at, least(t.now_at, t.new_paid_until)
+                t.price_micros, t.started_at, least(t.now_at, t.new_paid_until)
             ) as new_captured_micros
         from timed as t
     ),
-    settled as (
+    settled as materialized (
         select
-            c.*,
+            c.organization_id,
+            c.id,
+            c.captured_micros,
+            c.held_micros,
+            c.is_over,
+            c.is_new_final,
+            c.new_captured_micros,
+            c.new_captured_until,
+            c.new_paid_until,
             -- Covered: hold just the window. Not covered: hold all that is left.
             case
                 when c.is_over then c.new_captured_micros
                 when c.is_covered then c.target_micros
                 else c.funded_micros
-            end as new_amount_micros
+            end as new_amount_micros,
+            case
+                when not c.is_over
+                    then billing.session_due_at(
+                        c.new_paid_until, c.is_new_final, c.window_seconds, c.lost_at
+                    )
+            end as new_due_at,
+            case
+                when not c.is_over then null
+                when not c.is_covered then 'exhausted'
+                when c.new_paid_until = c.lost_at then 'lost'
+                when c.new_paid_until = c.expires_at then 'expired'
+                else p_stop_reason
+            end as close_reason,
+            c.is_new_final and not c.is_over
+            and (not c.is_final or c.new_paid_until <> c.paid_until) as is_end_news
         from charged as c
     ),
     holds as (
@@ -419,33 +442,18 @@ begin
         set
             amount_micros = s.new_amount_micros,
             captured_micros = s.new_captured_micros,
-            is_open = not s.is_over,
-            expires_at = s.new_paid_until
+            captured_until = s.new_captured_until,
+            expires_at = s.new_paid_until,
+            is_final = s.is_new_final,
+            due_at = s.new_due_at
         from settled as s
-        where h.organization_id = s.organization_id and h.id = s.hold_id
+        where h.organization_id = s.organization_id and h.id = s.id
     ),
     sessions as (
         update billing.sessions as x
-        set
-            charged_until = s.new_charged_until,
-            paid_until = s.new_paid_until,
-            is_last_window = s.is_new_last_window,
-            due_at = case
-                when not s.is_over
-                    then billing.session_due_at(
-                        s.new_paid_until, s.is_new_last_window, s.window_seconds, s.lost_at
-                    )
-            end,
-            ended_at = case when s.is_over then s.new_paid_until end,
-            close_reason = case
-                when not s.is_over then null
-                when not s.is_covered then 'exhausted'
-                when s.new_paid_until = s.lost_at then 'lost'
-                when s.new_paid_until = s.expires_at then 'expired'
-                else p_stop_reason
-            end
+        set ended_at = s.new_paid_until, close_reason = s.close_reason
         from settled as s
-        where x.organization_id = s.organization_id and x.id = s.id
+        where s.is_over and x.organization_id = s.organization_id and x.id = s.id
     ),
     outbox as (
         insert into billing.outbox (organization_id, topic, payload, run_at)
@@ -454,9 +462,7 @@ begin
             billing.stop_session_payload(s.organization_id, s.id, s.new_paid_until),
             s.new_paid_until
         from settled as s
-        where s.is_new_last_window
-            and not s.is_over
-            and (not s.is_last_window or s.new_paid_until <> s.paid_until)
+        where s.is_end_news
     )
     select
         array_agg(
@@ -482,7 +488,7 @@ $$;
 -- billing.lock_session: a session of an organization.
 --
 -- Raises  FG404 session_not_found  absent, or another organization's
--- Locks   the session.
+-- Locks   the session's hold, which is what sweeps lock, too.
 create function billing.lock_session(p_organization_id uuid, p_session_id uuid)
 returns billing.sessions
 language plpgsql
@@ -491,10 +497,14 @@ as $$
 declare
     v_session billing.sessions;
 begin
+    perform h.id
+    from billing.holds as h
+    where h.organization_id = p_organization_id and h.id = p_session_id
+    for no key update;
+    -- After the lock: whoever held it may have ended the session.
     select s.* into v_session
     from billing.sessions as s
-    where s.organization_id = p_organization_id and s.id = p_session_id
-    for no key update;
+    where s.organization_id = p_organization_id and s.id = p_session_id;
     if not found then
         raise exception using errcode = 'FG404', message = 'session_not_found';
     end if;
@@ -621,7 +631,9 @@ end
 $$;
 grant execute on function api.stop_session to service_role, faregate_functions;
 
--- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false.
+-- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false; two at a time, if you
+-- like. Does not wait for the disk: a crash may lose the last moments of sweeping, and the next sweep charges the
+-- same seconds to the same amount.
 --
 -- Locks   the sessions that nobody else has locked, the wallets in order.
 create function api.sweep_sessions(p_limit integer)
@@ -629,21 +641,20 @@ returns table (swept integer, closed integer, more boolean)
 language plpgsql
 security definer
 set search_path = ''
--- Planned for the size of this chunk: a plan for any size would join it row by row with itself.
-set plan_cache_mode = force_custom_plan
 as $$
 declare
     v_now timestamptz := billing.now();
     v_organization_ids uuid [];
     v_session_ids uuid [];
 begin
+    perform set_config('synchronous_commit', 'off', true);
     select array_agg(d.organization_id), array_agg(d.id)
     into v_organization_ids, v_session_ids
     from (
-        select s.organization_id, s.id
-        from billing.sessions as s
-        where s.due_at <= v_now
-        order by s.due_at
+        select h.organization_id, h.id
+        from billing.holds as h
+        where h.due_at <= v_now
+        order by h.due_at
         limit p_limit
         for no key update skip locked
     ) as d;
@@ -671,11 +682,16 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
-declare
-    v_session billing.sessions := billing.lock_session(p_organization_id, p_session_id);
 begin
-    if v_session.ended_at is null and v_session.paid_until = p_paid_until then
-        if v_session.paid_until > billing.now() then
+    perform billing.lock_session(p_organization_id, p_session_id);
+    if exists (
+        select from billing.holds as h
+        where h.organization_id = p_organization_id
+            and h.id = p_session_id
+            and h.due_at is not null
+            and h.expires_at = p_paid_until
+    ) then
+        if p_paid_until > billing.now() then
             raise exception using errcode = 'FG503', message = 'not_yet_due';
         end if;
         perform billing.settle_sessions(array[p_organization_id], array[p_session_id], null);

@@ -52,7 +52,7 @@ begin
     ),
     draws as (
         select d.*
-        from billing.draw_downs as d
+        from billing.draws as d
         where p_organization_id is null or d.organization_id = p_organization_id
     ),
     holds as (
@@ -61,9 +61,9 @@ begin
         where p_organization_id is null or h.organization_id = p_organization_id
     ),
     sessions as (
-        select s.*, h.captured_micros, h.is_open
+        select s.*, h.captured_micros, h.due_at
         from billing.sessions as s
-        inner join holds as h on h.organization_id = s.organization_id and h.id = s.hold_id
+        inner join holds as h on h.organization_id = s.organization_id and h.id = s.id
     ),
     wallets as (
         select w.*
@@ -89,7 +89,7 @@ begin
         union all
         select w.organization_id, 'wallet held = its open holds', null, coalesce(sum(h.amount_micros - h.captured_micros), 0), w.held_micros
         from wallets as w
-        left join holds as h on h.organization_id = w.organization_id and h.is_open
+        left join holds as h on h.organization_id = w.organization_id and h.due_at is not null
         group by w.organization_id, w.held_micros
 
         union all
@@ -180,7 +180,7 @@ begin
 
         union all
         select s.organization_id, 'hold is open while its session runs', s.id::text,
-            case when s.ended_at is null then 1 else 0 end, case when s.is_open then 1 else 0 end
+            case when s.ended_at is null then 1 else 0 end, case when s.due_at is not null then 1 else 0 end
         from sessions as s
     )
     select d.organization_id, d.rule, d.subject, d.expected, d.found
