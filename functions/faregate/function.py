@@ -59,7 +59,7 @@ B = TypeVar("B")
 def use(backend: type[B]) -> Any:  # noqa: ANN401  as fastapi.Depends, whose result is a default of any type
     """Give a handler the app's backend of this type."""
 
-    def find(request: Request) -> B:
+    async def find(request: Request) -> B:  # async: FastAPI would send it to a thread
         found: B = request.app.state.backends[backend]
         return found
 

@@ -64,8 +64,8 @@ def create(cluster: Cluster, database: str) -> None:
     _set_passwords(cluster, "authenticator", "supabase_auth_admin", OWNER)
 
 
-def push(cluster: Cluster, database: str) -> None:
-    """Apply the migrations that are missing, then the seed, and note what was applied."""
+def push(cluster: Cluster, database: str, *, sandbox: bool = True) -> None:
+    """Apply the missing migrations, for a sandbox then the seed, and note what was applied."""
     url = cluster.url(OWNER, database)
     with LOG.open("a") as log:
         done = subprocess.run(  # noqa: S603
@@ -88,7 +88,7 @@ def push(cluster: Cluster, database: str) -> None:
         raise RefusalError(
             f"the migrations could not be applied; see {LOG.relative_to(paths.ROOT)}."
         )
-    if _SEED.exists():
+    if sandbox and _SEED.exists():
         try:
             execute(url, _SEED.read_text())
         except psycopg.Error as error:

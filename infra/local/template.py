@@ -35,7 +35,7 @@ def cluster() -> Iterator[None]:
     """Run a cluster with an up-to-date template; its data directory is kept for the next time."""
     paths.LOGS.mkdir(parents=True, exist_ok=True)
     with _free_name() as name:
-        server = Cluster(name, _free_port(), Secrets.load().database_password, THROWAWAY)
+        server = Cluster(name, free_port(), Secrets.load().database_password, THROWAWAY)
         if not server.exists:
             server.initialise()
         try:
@@ -91,7 +91,8 @@ def _free_name() -> Iterator[str]:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

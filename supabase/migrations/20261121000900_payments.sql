@@ -12,7 +12,7 @@ create table billing.payment_events (
     constraint payment_events_provider_is_known check (provider in ('stripe')),
     constraint payment_events_outcome_is_known check (
         outcome in (
-            'stored', 'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
+            'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
             'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
         )
     )
@@ -48,7 +48,10 @@ comment on table billing.payments is
 -- The amount is the provider's. The promised bonus is for the promised amount: paid something else, no bonus.
 -- Locks   the wallet; the caller has locked the top-up.
 create function billing.credit_top_up(
-    p_top_up billing.top_ups, p_provider_payment_id text, p_amount_micros bigint
+    p_top_up billing.top_ups,
+    p_checkout_session_id text,
+    p_provider_payment_id text,
+    p_amount_micros bigint
 )
 returns void
 language plpgsql
@@ -76,7 +79,7 @@ begin
         );
     end if;
     update billing.top_ups as t
-    set status = 'paid', paid_at = v_now
+    set status = 'paid', paid_at = v_now, checkout_session_id = p_checkout_session_id
     where t.organization_id = p_top_up.organization_id and t.id = p_top_up.id;
     update billing.organizations as o
     set plan_id = l.plan_after_top_up_id
@@ -97,7 +100,7 @@ $$;
 
 -- billing.lock_top_up: the top-up that a Stripe checkout session belongs to; null when it is none of ours.
 -- The metadata, which we set, only tells where to look: the row must know the same checkout session, or none
--- yet (the answer of its creation was lost), in which case it learns it here.
+-- yet (the answer of its creation was lost).
 -- Locks   the top-up.
 create function billing.lock_top_up(p_checkout jsonb)
 returns billing.top_ups
@@ -109,17 +112,14 @@ declare
     v_top_up_id text := p_checkout ->> 'client_reference_id';
     v_top_up billing.top_ups;
 begin
-    if v_organization_id is null or not pg_input_is_valid(v_organization_id, 'uuid')
-        or v_top_up_id is null or not pg_input_is_valid(v_top_up_id, 'uuid')
-    then
-        return null;
+    if pg_input_is_valid(v_organization_id, 'uuid') and pg_input_is_valid(v_top_up_id, 'uuid') then
+        select t.* into v_top_up
+        from billing.top_ups as t
+        where t.organization_id = v_organization_id::uuid
+            and t.id = v_top_up_id::uuid
+            and coalesce(t.checkout_session_id, p_checkout ->> 'id') = p_checkout ->> 'id'
+        for no key update;
     end if;
-    update billing.top_ups as t
-    set checkout_session_id = p_checkout ->> 'id'
-    where t.organization_id = v_organization_id::uuid
-        and t.id = v_top_up_id::uuid
-        and coalesce(t.checkout_session_id, p_checkout ->> 'id') = p_checkout ->> 'id'
-    returning t.* into v_top_up;
     return v_top_up;
 end
 $$;
@@ -154,13 +154,13 @@ begin
         v_status := 'needs_review';
     else
         perform billing.credit_top_up(
-            p_top_up, p_checkout ->> 'payment_intent', v_amount::bigint * 10000
+            p_top_up, p_checkout ->> 'id', p_checkout ->> 'payment_intent', v_amount::bigint * 10000
         );
         return 'credited';
     end if;
     -- Late news does not undo newer: only a paid checkout leaves an end state, and money under review stays seen.
     update billing.top_ups as t
-    set status = v_status
+    set status = v_status, checkout_session_id = p_checkout ->> 'id'
     where t.organization_id = p_top_up.organization_id
         and t.id = p_top_up.id
         and t.status <> 'needs_review'
@@ -190,20 +190,20 @@ declare
     v_checkout jsonb := p_event #> '{data,object}';
     v_top_up billing.top_ups;
 begin
-    insert into billing.payment_events (provider, id, type, payload, outcome)
-    values ('stripe', p_event ->> 'id', v_type, p_event, 'stored')
-    on conflict do nothing;
-    if not found then
-        return query
-        select e.outcome, true
-        from billing.payment_events as e
-        where e.provider = 'stripe' and e.id = p_event ->> 'id';
+    -- Of two deliveries of one event the second waits here, and then finds the first's row.
+    perform pg_advisory_xact_lock(hashtextextended('stripe:' || (p_event ->> 'id'), 0));
+    select e.outcome into outcome
+    from billing.payment_events as e
+    where e.provider = 'stripe' and e.id = p_event ->> 'id';
+    duplicate := found;
+    if duplicate then
+        return next;
         return;
     end if;
 
     if (p_event ->> 'account') is not null and p_event ->> 'account' is distinct from p_account then
         outcome := 'foreign_account';
-    elsif (p_event ->> 'livemode')::boolean is distinct from p_live_mode then
+    elsif (p_event -> 'livemode') is distinct from to_jsonb(p_live_mode) then
         outcome := 'foreign_mode';
     elsif v_type not in (
         'checkout.session.completed', 'checkout.session.async_payment_succeeded',
@@ -217,11 +217,8 @@ begin
             else billing.apply_checkout(v_type, v_checkout, v_top_up)
         end;
     end if;
-
-    update billing.payment_events as e
-    set outcome = receive_stripe_event.outcome, organization_id = v_top_up.organization_id
-    where e.provider = 'stripe' and e.id = p_event ->> 'id';
-    duplicate := false;
+    insert into billing.payment_events (provider, id, type, payload, outcome, organization_id)
+    values ('stripe', p_event ->> 'id', v_type, p_event, outcome, v_top_up.organization_id);
     return next;
 end
 $$;

@@ -18,7 +18,7 @@ comment on table billing.outbox is
 names the task, so telling it twice makes one task.';
 
 create table billing.sessions (
-    organization_id uuid not null references billing.wallets (organization_id),
+    organization_id uuid not null,
     id uuid not null,
     name text,
     tier text not null,

@@ -15,6 +15,8 @@ returns setof billing.difference
 language plpgsql
 stable
 set search_path = ''
+-- It reads everything once: a nested loop, chosen by a bad guess, would read it again and again.
+set enable_nestloop = off
 as $$
 begin
     return query

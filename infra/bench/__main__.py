@@ -1,0 +1,30 @@
+"""Run every measurement and print it with its limit; exit 1 when one falls short."""
+
+import sys
+
+from infra.bench import database, http, imports
+from infra.bench.report import Line
+from infra.bench.stage import stage
+from infra.local.progress import run, say, step
+
+
+def main() -> None:
+    """Measure on a database of its own, made anew."""
+    with step("imports"):
+        lines: list[Line] = imports.measure()
+    with stage() as own:
+        with step("calls over HTTP"):
+            lines += http.measure(own)
+        with step("hot wallet"):
+            lines += database.measure_hot_wallet(own)
+        with step("sweep"):
+            lines += database.measure_sweep(own)
+    say("")
+    for line in lines:
+        line.print()
+    if not all(line.is_met for line in lines):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)

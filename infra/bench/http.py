@@ -1,0 +1,157 @@
+"""Calls over HTTP: a bare function, the same with a hold, and the product's own as deployed."""
+
+import asyncio
+import hmac
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from time import time
+from uuid import uuid4
+
+import httpx
+import psycopg
+
+from infra.bench import load
+from infra.bench.report import Line
+from infra.bench.stage import PASSPORTS, Stage, key
+from infra.local import children, paths
+from infra.local.template import free_port
+
+_NUMBER = 4_000
+_WARM_UP = 400
+_WEBHOOK_SECRET = "whsec_bench"  # noqa: S105  of servers that live for this run
+
+_TOP_UPS = """
+insert into billing.top_ups (organization_id, amount_micros, bonus_micros, created_by)
+select organization_id, 25000000, 0, 'bench' from billing.wallets order by 1 limit %s
+returning organization_id::text, id::text
+"""
+
+
+def measure(stage: Stage) -> list[Line]:
+    """Measure each kind of call with eight clients; ratios are to `select 1` in the same run."""
+    select_path, hold_path = (
+        lambda number, path=path: load.post(path, str(number % PASSPORTS).encode())
+        for path in ("/select", "/hold")
+    )
+    with _server(stage, "infra.bench.bare:app") as port:
+        bare = _rate(port, select_path, expect=200)
+        hold = _rate(port, hold_path, expect=200)
+    with _function(stage, "sessions") as port:
+        start = _rate(port, _start, expect=201)
+    webhook_requests = _webhooks(stage)
+    with _function(stage, "stripe_webhook") as port:
+        webhook = _rate(port, webhook_requests.__getitem__, expect=200)
+    return [
+        Line("bare function, select 1", bare, "calls/s"),
+        Line("bare function, passport check + hold", hold, "calls/s"),
+        Line("  of the bare function", hold / bare, "×", 0.60),
+        Line("POST /v1/sessions as deployed", start, "calls/s"),
+        Line("  of the bare function", start / bare, "×"),
+        Line("new paid webhook as deployed", webhook, "calls/s"),
+        Line("  of the bare function", webhook / bare, "×", 0.30),
+    ]
+
+
+def _rate(port: int, request: Callable[[int], bytes], *, expect: int) -> float:
+    async def run() -> float:
+        await load.requests_per_second(port, request, number=_WARM_UP, expect=expect)
+        return await load.requests_per_second(
+            port, lambda number: request(_WARM_UP + number), number=_NUMBER, expect=expect
+        )
+
+    return asyncio.run(run())
+
+
+def _start(number: int) -> bytes:
+    return load.post(
+        "/v1/sessions",
+        b'{"tier": "small"}',
+        f"Authorization: Bearer {key(number % PASSPORTS)}",
+        f"Idempotency-Key: {uuid4()}",
+    )
+
+
+def _webhooks(stage: Stage) -> list[bytes]:
+    with psycopg.connect(stage.owner_url, autocommit=True) as connection:
+        top_ups = connection.execute(_TOP_UPS, [_WARM_UP + _NUMBER]).fetchall()
+    return [_webhook(*top_up) for top_up in top_ups]
+
+
+def _webhook(organization_id: str, top_up_id: str) -> bytes:
+    body = json.dumps(
+        {
+            "id": f"evt_{top_up_id}",
+            "object": "event",
+            "type": "checkout.session.completed",
+            "livemode": False,
+            "data": {
+                "object": {
+                    "id": f"cs_{top_up_id}",
+                    "object": "checkout.session",
+                    "client_reference_id": top_up_id,
+                    "metadata": {"organization_id": organization_id, "top_up_id": top_up_id},
+                    "payment_intent": f"pi_{top_up_id}",
+                    "payment_status": "paid",
+                    "amount_total": 2500,
+                    "currency": "usd",
+                }
+            },
+        }
+    ).encode()
+    timestamp = int(time())
+    signed = f"{timestamp}.".encode() + body
+    signature = hmac.new(_WEBHOOK_SECRET.encode(), signed, "sha256").hexdigest()
+    return load.post("/v1/stripe/webhook", body, f"Stripe-Signature: t={timestamp},v1={signature}")
+
+
+@contextmanager
+def _server(stage: Stage, app: str, **environment: str) -> Iterator[int]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        cwd=paths.ROOT,
+        env={
+            **os.environ,
+            **environment,
+            "DATABASE_URL": stage.functions_url,
+            "DATABASE_POOL_SIZE": str(load.CLIENTS),
+            "SUPABASE_URL": "http://127.0.0.1:9",  # nobody signs in here
+            "STRIPE_WEBHOOK_SECRET": _WEBHOOK_SECRET,
+            "PYTHONPATH": f"{paths.ROOT}:{paths.ROOT / 'functions'}",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=children.die_with_parent(),  # noqa: PLW1509 - no thread has started yet
+    )
+    try:
+        _wait_until_up(process, port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _function(stage: Stage, name: str) -> AbstractContextManager[int]:
+    """Serve a function as Google's runtime does."""
+    return _server(
+        stage,
+        "functions_framework.aio:app",
+        FUNCTION_TARGET=name,
+        FUNCTION_SOURCE=str(paths.ROOT / "functions" / "main.py"),
+    )
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
+    with httpx.Client(trust_env=False) as http:
+        while process.poll() is None:
+            try:
+                http.get(f"http://127.0.0.1:{port}/", timeout=1)
+            except httpx.HTTPError:
+                continue
+            return
+    raise load.LoadError(f"the server ended with {process.returncode}")

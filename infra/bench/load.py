@@ -1,0 +1,53 @@
+"""A load of HTTP requests from this machine on this machine, bounded in number and time."""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+CLIENTS = 8
+
+
+class LoadError(Exception):
+    """An answer that was not the expected one: there is nothing to measure then."""
+
+
+async def requests_per_second(
+    port: int, request: Callable[[int], bytes], *, number: int, expect: int
+) -> float:
+    """Send `number` requests over eight connections, one at a time on each; give how many a second.
+
+    A request is the whole HTTP/1.1 message. Raises LoadError for an answer with another status.
+    """
+    numbers = iter(range(number))
+    status = f"HTTP/1.1 {expect} ".encode()
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for each in numbers:
+            writer.write(request(each))
+            head = await reader.readuntil(b"\r\n\r\n")
+            lowered = head.lower()
+            start = lowered.index(b"content-length: ") + 16
+            body = await reader.readexactly(int(lowered[start : lowered.index(b"\r\n", start)]))
+            if not head.startswith(status):
+                raise LoadError(f"{head.decode()}{body.decode()}")
+        writer.close()
+
+    async with asyncio.timeout(120):
+        started = perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(client())
+        return number / (perf_counter() - started)
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    """Write a POST request."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
