@@ -10,7 +10,6 @@ create table billing.passports (
     created_by text not null,
     expires_at timestamptz,
     revoked_at timestamptz,
-    last_used_at timestamptz,
     created_at timestamptz not null default billing.now(),
     primary key (organization_id, id),
     constraint passports_key_hash_key unique (key_hash),
@@ -27,6 +26,19 @@ comment on table billing.passports is
 'An API key of an organization. Shown once; only its SHA-256 is stored, with the first 12 characters
 so that a person can tell keys apart.';
 
+create table billing.passport_uses (
+    organization_id uuid not null,
+    passport_id uuid not null,
+    last_used_at timestamptz not null,
+    primary key (organization_id, passport_id),
+    constraint passport_uses_passport_fkey foreign key (organization_id, passport_id)
+    references billing.passports (organization_id, id)
+);
+alter table billing.passport_uses enable row level security;
+comment on table billing.passport_uses is
+'When a passport was last used. Apart from the passport, because every call may lock it: two calls that
+rotate each other''s passport would wait for each other.';
+
 create view api.passports with (security_invoker = true) as
 select
     p.id,
@@ -36,9 +48,10 @@ select
     p.key_prefix,
     p.expires_at,
     p.revoked_at,
-    p.last_used_at,
+    u.last_used_at,
     p.created_at
-from billing.passports as p;
+from billing.passports as p
+left join billing.passport_uses as u on u.organization_id = p.organization_id and u.passport_id = p.id;
 comment on view api.passports is 'Passports without their hash.';
 
 create type billing.caller as (
@@ -62,6 +75,7 @@ set search_path = ''
 as $$
 declare
     v_passport billing.passports;
+    v_last_used_at timestamptz;
     v_plan_id text;
     v_now timestamptz := billing.now();
 begin
@@ -73,13 +87,20 @@ begin
     if not found then
         raise exception using errcode = 'FG401', message = 'invalid_passport';
     end if;
+    select u.last_used_at into v_last_used_at
+    from billing.passport_uses as u
+    where u.organization_id = v_passport.organization_id and u.passport_id = v_passport.id;
     -- Once a minute is enough for a person to see that a key is alive, and nobody waits for it.
-    if v_passport.last_used_at is null or v_passport.last_used_at < v_now - interval '1 minute' then
-        update billing.passports as p set last_used_at = v_now
-        where (p.organization_id, p.id) in (
-            select q.organization_id, q.id
-            from billing.passports as q
-            where q.organization_id = v_passport.organization_id and q.id = v_passport.id
+    if v_last_used_at is null then
+        insert into billing.passport_uses (organization_id, passport_id, last_used_at)
+        values (v_passport.organization_id, v_passport.id, v_now)
+        on conflict do nothing;
+    elsif v_last_used_at < v_now - interval '1 minute' then
+        update billing.passport_uses as u set last_used_at = v_now
+        where (u.organization_id, u.passport_id) in (
+            select q.organization_id, q.passport_id
+            from billing.passport_uses as q
+            where q.organization_id = v_passport.organization_id and q.passport_id = v_passport.id
             for update skip locked
         );
     end if;

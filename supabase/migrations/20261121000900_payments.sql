@@ -46,7 +46,7 @@ comment on table billing.payments is
 -- billing.credit_top_up: the money of a paid checkout becomes grants; the plan moves up on the first one.
 --
 -- The amount is the provider's. The promised bonus is for the promised amount: paid something else, no bonus.
--- Locks   the wallet; the caller has locked the top-up.
+-- Locks   the organization, then the wallet; the caller has locked the top-up.
 create function billing.credit_top_up(
     p_top_up billing.top_ups,
     p_checkout_session_id text,
@@ -69,18 +69,7 @@ begin
         p_top_up.organization_id, v_payment_id, p_top_up.id, 'stripe',
         p_provider_payment_id, p_amount_micros, v_now
     );
-    perform billing.credit_wallet(
-        p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up', v_payment_id
-    );
-    if p_top_up.bonus_micros > 0 and p_amount_micros = p_top_up.amount_micros then
-        perform billing.credit_wallet(
-            p_top_up.organization_id, p_top_up.bonus_micros,
-            'promotional', 'promotion', 'top_up_bonus', v_payment_id
-        );
-    end if;
-    update billing.top_ups as t
-    set status = 'paid', paid_at = v_now, checkout_session_id = p_checkout_session_id
-    where t.organization_id = p_top_up.organization_id and t.id = p_top_up.id;
+    -- Before the wallet: whoever claims an organization locks them in this order, too.
     update billing.organizations as o
     set plan_id = l.plan_after_top_up_id
     from billing.plans as l
@@ -95,6 +84,18 @@ begin
             jsonb_build_object('plan', v_plan_id)
         );
     end if;
+    perform billing.credit_wallet(
+        p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up', v_payment_id
+    );
+    if p_top_up.bonus_micros > 0 and p_amount_micros = p_top_up.amount_micros then
+        perform billing.credit_wallet(
+            p_top_up.organization_id, p_top_up.bonus_micros,
+            'promotional', 'promotion', 'top_up_bonus', v_payment_id
+        );
+    end if;
+    update billing.top_ups as t
+    set status = 'paid', paid_at = v_now, checkout_session_id = p_checkout_session_id
+    where t.organization_id = p_top_up.organization_id and t.id = p_top_up.id;
 end
 $$;
 
