@@ -58,9 +58,8 @@ begin
 end $$;
 create function bench.charge(p_organization_id uuid) returns void language plpgsql as $$
 begin
-    perform from billing.wallets where organization_id = p_organization_id for no key update;
-    perform billing.debit_wallets(
-        array[row(p_organization_id, 1, 0, 'revenue_sessions', 'session', null)::billing.debit],
+    perform billing.debit_wallet(
+        row(p_organization_id, 1, 0, 'revenue_sessions', 'session', null)::billing.debit,
         billing.now()
     );
 end $$;

@@ -48,8 +48,11 @@ create table billing.grants (
 )
 with (fillfactor = 50);
 alter table billing.grants enable row level security;
--- On the flag, not on the amount: the flag seldom changes, so a draw-down stays a heap-only update.
-create index grants_with_money on billing.grants (organization_id) where not is_used_up;
+-- The draw-down order. On the flag, not on the amount: the flag seldom changes, so that a draw-down stays a
+-- heap-only update.
+create index grants_in_draw_down_order on billing.grants (
+    organization_id, priority, expires_at nulls last, (category <> 'promotional'), id
+) where not is_used_up;
 create unique index grants_payment_category_key
 on billing.grants (organization_id, payment_id, category);
 comment on table billing.grants is
@@ -124,7 +127,7 @@ from billing.draw_downs as d;
 comment on view billing.draws is 'Which grants paid every transfer out of a wallet, one or several.';
 
 create table billing.holds (
-    organization_id uuid not null references billing.wallets (organization_id),
+    organization_id uuid not null,
     id uuid not null,
     amount_micros bigint not null,
     captured_micros bigint not null default 0,
@@ -145,7 +148,8 @@ comment on table billing.holds is
 amount − captured of the wallet from everybody else; a renewal raises the amount, a capture takes part of
 it, closing gives the rest back. due_at: when a sweep must renew or close it; is_final: nothing more can be
 held beyond expires_at. captured_until: a clock that is set back does not count that time again.
-A renewal rewrites only this row, so what seldom changes stands elsewhere.';
+A renewal rewrites only this row, so what seldom changes stands elsewhere. No foreign key to the wallet,
+which has just been updated wherever a hold is opened.';
 
 create view api.wallets with (security_invoker = true) as
 select
@@ -265,12 +269,75 @@ create type billing.debit as (
 comment on type billing.debit is
 'Money to take out of a wallet (0: none) and by how much what is held in it changes at the same moment.';
 
--- billing.debit_wallets: the debit rule. Takes any number of debits from any number of wallets in one go.
+-- billing.debit_wallet: the debit rule. One debit from one wallet becomes one transfer (none when it is 0) and is
+-- drawn from the wallet's grants in draw-down order until it is paid.
 --
--- A wallet's debits are taken in the order given: each becomes one transfer (none when it is 0), numbered
--- on from the wallet's last, and is drawn from its grants in draw-down order. Think of a wallet's debits
--- and of its grants as two rulers laid side by side: where a piece of one overlaps a piece of the other,
--- that much of this debit is drawn from that grant.
+-- Raises  check violation wallets_settled_covers_held  no hold or balance covers the debit: callers check first
+-- Locks   the wallet.
+create function billing.debit_wallet(p_debit billing.debit, p_now timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_wallet billing.wallets;
+    v_grant record;
+    v_left_micros bigint := p_debit.amount_micros;
+    v_drawn_micros bigint;
+    v_only_grant_id uuid;
+begin
+    update billing.wallets as w
+    set
+        settled_micros = w.settled_micros - p_debit.amount_micros,
+        held_micros = w.held_micros + p_debit.held_change_micros,
+        last_sequence = w.last_sequence + sign(p_debit.amount_micros)::bigint
+    where w.organization_id = p_debit.organization_id
+    returning w.* into strict v_wallet;
+    if p_debit.amount_micros = 0 then
+        return;
+    end if;
+    for v_grant in
+        select g.id, g.remaining_micros
+        from billing.grants as g
+        where g.organization_id = p_debit.organization_id and not g.is_used_up
+        order by
+            g.priority asc, g.expires_at asc nulls last,
+            (g.category <> 'promotional') asc, g.id asc
+    loop
+        v_drawn_micros := least(v_left_micros, v_grant.remaining_micros);
+        update billing.grants as g
+        set
+            remaining_micros = g.remaining_micros - v_drawn_micros,
+            is_used_up = g.remaining_micros = v_drawn_micros
+        where g.organization_id = p_debit.organization_id and g.id = v_grant.id;
+        if v_drawn_micros = p_debit.amount_micros then
+            v_only_grant_id := v_grant.id;
+        else
+            insert into billing.draw_downs (organization_id, sequence, grant_id, amount_micros)
+            values (
+                p_debit.organization_id, v_wallet.last_sequence, v_grant.id, v_drawn_micros
+            );
+        end if;
+        v_left_micros := v_left_micros - v_drawn_micros;
+        exit when v_left_micros = 0;
+    end loop;
+    insert into billing.transfers (
+        organization_id, sequence, debit_account, credit_account, amount_micros,
+        wallet_balance_micros, reason, grant_id, session_id, created_at
+    )
+    values (
+        p_debit.organization_id, v_wallet.last_sequence, 'wallet', p_debit.credit_account,
+        p_debit.amount_micros, v_wallet.settled_micros, p_debit.reason, v_only_grant_id,
+        p_debit.session_id, p_now
+    );
+end
+$$;
+
+-- billing.debit_wallets: billing.debit_wallet for many debits at once, with the same result as one by one in the
+-- order given, in a small part of the time.
+--
+-- Think of a wallet's debits and of its grants as two rulers laid side by side: where a piece of one overlaps a
+-- piece of the other, that much of this debit is drawn from that grant.
 --
 -- Raises  check violation wallets_settled_covers_held  a debit that no hold or balance covers: callers check first
 -- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id in an earlier
@@ -279,7 +346,7 @@ create function billing.debit_wallets(p_debits billing.debit [], p_now timestamp
 returns void
 language plpgsql
 set search_path = ''
--- One plan for one debit and for a thousand: every join below goes from a row to others by their key.
+-- One plan for ten debits and for a thousand: every join below goes from a row to others by their key.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
@@ -319,7 +386,7 @@ begin
                 (sum(g.remaining_micros) over (
                     order by
                         g.priority asc, g.expires_at asc nulls last,
-                        g.category = 'promotional' desc, g.id asc
+                        (g.category <> 'promotional') asc, g.id asc
                 ))::bigint as end_micros
             from billing.grants as g
             where g.organization_id = d.organization_id and not g.is_used_up

@@ -480,7 +480,11 @@ begin
     into v_debits, v_closed
     from settled as s;
 
-    perform billing.debit_wallets(v_debits, v_now);
+    if cardinality(v_debits) = 1 then
+        perform billing.debit_wallet(v_debits[1], v_now);
+    else
+        perform billing.debit_wallets(v_debits, v_now);
+    end if;
     return v_closed;
 end
 $$;
