@@ -19,6 +19,7 @@ $$;
 
 -- The global form, on purpose: with "in schema" it would change nothing.
 alter default privileges revoke execute on functions from public;
+alter default privileges revoke usage on types from public;
 
 grant usage on schema api to faregate_functions, service_role;
 

@@ -16,6 +16,7 @@ create table billing.plans (
     constraint plans_max_passports_positive check (max_passports > 0)
 );
 alter table billing.plans enable row level security;
+create index plans_plan_after_top_up_id on billing.plans (plan_after_top_up_id);
 comment on table billing.plans is
 'What an organization may do. plan_after_top_up_id is where its first paid top-up moves it.';
 comment on column billing.plans.session_window_seconds is
@@ -53,8 +54,12 @@ the lowest bracket is the smallest top-up there is. Append-only: the newest row 
 
 create trigger prices_append_only before update or delete on billing.prices
 for each row execute function billing.refuse_change();
+create trigger prices_no_truncate before truncate on billing.prices
+for each statement execute function billing.refuse_change();
 create trigger top_up_brackets_append_only before update or delete on billing.top_up_brackets
 for each row execute function billing.refuse_change();
+create trigger top_up_brackets_no_truncate before truncate on billing.top_up_brackets
+for each statement execute function billing.refuse_change();
 
 insert into billing.plans
     (id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id)

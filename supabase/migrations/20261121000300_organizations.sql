@@ -46,6 +46,8 @@ alter table billing.audit_log enable row level security;
 comment on table billing.audit_log is 'Who did what to whom: identities, passports, plans. Append-only.';
 create trigger audit_log_append_only before update or delete on billing.audit_log
 for each row execute function billing.refuse_change();
+create trigger audit_log_no_truncate before truncate on billing.audit_log
+for each statement execute function billing.refuse_change();
 
 create table billing.idempotency_keys (
     scope_id uuid not null,

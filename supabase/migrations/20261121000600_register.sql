@@ -9,8 +9,11 @@ alter table billing.bonus_identities enable row level security;
 comment on table billing.bonus_identities is
 'Who has had the registration bonus: a user id and a canonical e-mail address. Once per identity, ever:
 rows outlive users and organizations. Append-only.';
+create index bonus_identities_organization_id on billing.bonus_identities (organization_id);
 create trigger bonus_identities_append_only before update or delete on billing.bonus_identities
 for each row execute function billing.refuse_change();
+create trigger bonus_identities_no_truncate before truncate on billing.bonus_identities
+for each statement execute function billing.refuse_change();
 
 create view api.organizations with (security_invoker = true) as
 select
@@ -92,12 +95,12 @@ begin
 end
 $$;
 
--- billing.registration: the answer of both registrations.
 create type billing.registration as (
     organization api.organizations,
     passport api.passports,
     wallet api.wallets
 );
+comment on type billing.registration is 'The answer of both registrations.';
 
 -- billing.read_registration: an organization as its registration answers it.
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports)

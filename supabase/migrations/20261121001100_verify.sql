@@ -7,6 +7,7 @@ create type billing.difference as (
     expected numeric,
     found numeric
 );
+comment on type billing.difference is 'A place where the books disagree: the rule, what it expects, what is there.';
 
 -- billing.verify: every place where the books disagree with themselves; no row is the only good answer.
 -- p_organization_id null: all organizations. Run it where a consistent snapshot is seen: it is one statement.

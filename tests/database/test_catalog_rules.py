@@ -1,0 +1,178 @@
+"""What holds for every object there is and will ever be: queries that must return nothing."""
+
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from infra.local.template import Database
+
+# Views and functions of both schemas, and who is neither the owner nor invited.
+_RULES: dict[str, LiteralString] = {
+    "every table of billing has row level security": """
+        select c.oid::regclass from pg_class as c
+        where c.relnamespace = 'billing'::regnamespace
+            and c.relkind in ('r', 'p') and not c.relrowsecurity
+    """,
+    "there is no table in api": """
+        select c.oid::regclass from pg_class as c
+        where c.relnamespace = 'api'::regnamespace and c.relkind in ('r', 'p', 'm', 'f', 'S')
+    """,
+    "views of api run with the rights of their reader": """
+        select c.oid::regclass from pg_class as c
+        where c.relnamespace = 'api'::regnamespace and c.relkind = 'v'
+            and not coalesce(c.reloptions, '{}') @> array['security_invoker=true']
+    """,
+    "every function pins an empty search path or has a bound body": """
+        select p.oid::regprocedure from pg_proc as p
+        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and p.prosqlbody is null
+            and not coalesce(p.proconfig, '{}') @> array['search_path=""']
+    """,
+    "only functions of api run with their owner's rights": """
+        select p.oid::regprocedure from pg_proc as p
+        where p.prosecdef is distinct from (p.pronamespace = 'api'::regnamespace)
+            and p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+    """,
+    "only the service roles may execute functions of api": """
+        select p.oid::regprocedure, a.grantee::regrole
+        from pg_proc as p
+        cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+        where p.pronamespace = 'api'::regnamespace
+            and a.grantee not in (
+                p.proowner, 'service_role'::regrole, 'faregate_functions'::regrole
+            )
+    """,
+    "both service roles may execute every function of api": """
+        select p.oid::regprocedure, r.rolname
+        from pg_proc as p
+        cross join pg_roles as r
+        where p.pronamespace = 'api'::regnamespace
+            and r.rolname in ('service_role', 'faregate_functions')
+            and not has_function_privilege(r.oid, p.oid, 'execute')
+    """,
+    "nobody but the owner has any right in billing": """
+        with acls as (
+            select nspname::text as subject, nspowner as owner,
+                acldefault('n', nspowner) as initial, nspacl as acl
+            from pg_namespace where nspname = 'billing'
+            union all
+            select oid::regclass::text, relowner,
+                acldefault(case when relkind = 'S' then 's' else 'r' end::"char", relowner), relacl
+            from pg_class
+            where relnamespace = 'billing'::regnamespace and relkind not in ('i', 'I', 'c')
+            union all
+            select oid::regprocedure::text, proowner, acldefault('f', proowner), proacl
+            from pg_proc where pronamespace = 'billing'::regnamespace
+            union all
+            -- Neither arrays nor the row types of tables have rights of their own.
+            select t.oid::regtype::text, t.typowner, acldefault('T', t.typowner), t.typacl
+            from pg_type as t
+            left join pg_class as c on c.oid = t.typrelid
+            where t.typnamespace = 'billing'::regnamespace
+                and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+        )
+        select s.subject, a.grantee, a.privilege_type
+        from acls as s
+        cross join aclexplode(coalesce(s.acl, s.initial)) as a
+        where a.grantee <> s.owner
+    """,
+    "nobody but the owner may read views of api yet": """
+        select c.oid::regclass, a.grantee, a.privilege_type
+        from pg_class as c
+        cross join aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) as a
+        where c.relnamespace = 'api'::regnamespace and c.relkind = 'v' and a.grantee <> c.relowner
+    """,
+    "signed-in users and strangers may execute nothing": """
+        select p.oid::regprocedure, r.rolname
+        from pg_proc as p
+        cross join pg_roles as r
+        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and r.rolname in ('anon', 'authenticated', 'authenticator')
+            and has_function_privilege(r.oid, p.oid, 'execute')
+    """,
+    "nothing of ours is in public": """
+        select c.relname from pg_class as c where c.relnamespace = 'public'::regnamespace
+        union all
+        select p.proname from pg_proc as p where p.pronamespace = 'public'::regnamespace
+    """,
+    "no function of api has two forms": """
+        select p.proname from pg_proc as p
+        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        group by p.pronamespace, p.proname having count(*) > 1
+    """,
+    "every parameter says that it is one": """
+        select p.oid::regprocedure, n.name
+        from pg_proc as p
+        cross join unnest(p.proargnames, p.proargmodes::text []) as n (name, mode)
+        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and coalesce(n.mode, 'i') = 'i' and n.name not like 'p\\_%'
+    """,
+    "every table, view and type has a comment": """
+        select c.oid::regclass from pg_class as c
+        where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and c.relkind in ('r', 'p', 'v', 'c') and obj_description(c.oid, 'pg_class') is null
+            -- `comment on type` of a composite type is kept with the type.
+            and obj_description(c.reltype, 'pg_type') is null
+    """,
+    "every foreign key has an index that begins with its columns": """
+        select k.conrelid::regclass, k.conname
+        from pg_constraint as k
+        where k.contype = 'f' and k.connamespace = 'billing'::regnamespace
+            and not exists (
+                select from pg_index as i
+                where i.indrelid = k.conrelid and i.indpred is null
+                    and (i.indkey::smallint [])[0:cardinality(k.conkey) - 1] @> k.conkey
+            )
+    """,
+    "every check and unique constraint has a name that was thought of": """
+        select k.conrelid::regclass, k.conname
+        from pg_constraint as k
+        where k.connamespace = 'billing'::regnamespace
+            and (k.contype = 'c' and k.conname ~ '_check[0-9]*$' or k.contype = 'x')
+    """,
+    "every constraint is valid": """
+        select k.conname from pg_constraint as k
+        where k.connamespace = 'billing'::regnamespace and not k.convalidated
+    """,
+    "every table has a primary key": """
+        select c.oid::regclass from pg_class as c
+        where c.relnamespace = 'billing'::regnamespace and c.relkind in ('r', 'p')
+            and not exists (
+                select from pg_constraint as k where k.conrelid = c.oid and k.contype = 'p'
+            )
+    """,
+    "tables that grow are keyed by their organization first": """
+        select c.oid::regclass
+        from pg_class as c
+        inner join pg_attribute as a
+            on a.attrelid = c.oid and a.attname = 'organization_id' and a.attnotnull
+        inner join pg_index as i on i.indrelid = c.oid and i.indisprimary
+        where c.relnamespace = 'billing'::regnamespace and i.indkey[0] <> a.attnum
+            and c.relname <> 'bonus_identities'
+    """,
+    "money is a whole number of micro-dollars": """
+        select a.attrelid::regclass, a.attname
+        from pg_attribute as a
+        inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'c')
+        where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and (
+                a.attname like '%\\_micros' and a.atttypid <> 'bigint'::regtype
+                or a.atttypid in ('real'::regtype, 'double precision'::regtype, 'money'::regtype)
+                or a.attname like '%\\_at' and a.atttypid <> 'timestamptz'::regtype
+            )
+    """,
+    "every table that only grows refuses to be emptied, too": """
+        select t.tgrelid::regclass
+        from pg_trigger as t
+        where t.tgfoid = 'billing.refuse_change()'::regprocedure
+        group by t.tgrelid
+        having bit_or(t.tgtype & (8 | 16 | 32)) <> 8 | 16 | 32
+    """,
+}
+
+
+@pytest.mark.parametrize("rule", _RULES)
+def test_rule(unchanged: Database, rule: str) -> None:
+    with psycopg.connect(unchanged.owner_url) as owner:
+        assert owner.execute(_RULES[rule]).fetchall() == []
