@@ -17,6 +17,11 @@ begin
 end
 $$;
 
+-- No call of a function takes seconds: one that does is stuck, and its caller is told to try again.
+alter role faregate_functions set statement_timeout = '10s';
+alter role faregate_functions set lock_timeout = '5s';
+alter role faregate_functions set idle_in_transaction_session_timeout = '10s';
+
 -- The global form, on purpose: with "in schema" it would change nothing.
 alter default privileges revoke execute on functions from public;
 alter default privileges revoke usage on types from public;
