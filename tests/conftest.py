@@ -1,16 +1,22 @@
-"""What every test may ask for: a real database of its own."""
+"""What every test may ask for: a database of its own, and functions that run against it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from infra.local import template
+from tests.harness.client import Client, Load, load
+from tests.harness.cloud import Cloud, run_cloud
+from tests.harness.platform import Platform, open_platform
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the cluster once, before xdist starts the workers that share it."""
+    # Stripe's library still says data= to httpx.
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>':DeprecationWarning")
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
         return
     resources = ExitStack()
@@ -23,3 +29,38 @@ def database() -> Iterator[template.Database]:
     """Give a migrated database that no other test sees."""
     with template.clone() as clone:
         yield clone
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Give the stand-ins and keys that all tests of a worker share."""
+    with run_cloud(tmp_path_factory.mktemp("cloud") / "store.sqlite") as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """Give the event loop that the functions of a worker run on."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture
+def platform(database: template.Database, cloud: Cloud) -> Iterator[Platform]:
+    """Give a platform without customers; when the test is done its books must agree."""
+    with open_platform(database, cloud) as platform:
+        yield platform
+        assert platform.differences() == []
+
+
+@pytest.fixture
+def function(platform: Platform, portal: BlockingPortal) -> Iterator[Load]:
+    """Load functions by name, as the cloud does, with further settings if any."""
+    settings = platform.cloud.layout.functions_environment()
+    settings["DATABASE_URL"] = platform.database.functions_url
+    with ExitStack() as loaded:
+
+        def load_function(name: str, **environment: str) -> Client:
+            return loaded.enter_context(load(portal, name, settings | environment))
+
+        yield load_function

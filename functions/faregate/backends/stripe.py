@@ -7,7 +7,7 @@ from faregate.errors import FaregateError
 from faregate.settings import StripeSettings
 
 if TYPE_CHECKING:
-    from stripe import StripeClient
+    from stripe import HTTPXClient, StripeClient
 
 _MICROS_PER_CENT = 10_000
 
@@ -22,13 +22,19 @@ class Stripe:
         self._settings = StripeSettings()
 
     @cached_property
+    def _http(self) -> "HTTPXClient":
+        from stripe import HTTPXClient
+
+        return HTTPXClient(timeout=10, allow_sync_methods=False)
+
+    @cached_property
     def _client(self) -> "StripeClient":
-        from stripe import HTTPXClient, StripeClient
+        from stripe import StripeClient
 
         return StripeClient(
             self._settings.stripe_secret_key.get_secret_value(),
             base_addresses={"api": str(self._settings.stripe_api_url).rstrip("/")},
-            http_client=HTTPXClient(timeout=10, allow_sync_methods=False),
+            http_client=self._http,
             max_network_retries=2,
         )
 
@@ -75,4 +81,6 @@ class Stripe:
         return checkout.id, checkout.url
 
     async def close(self) -> None:
-        """The library closes its connections with the event loop."""
+        """Give the connections back, if there was a checkout."""
+        if "_http" in vars(self):
+            await self._http.close_async()  # type: ignore[no-untyped-call]

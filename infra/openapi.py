@@ -1,0 +1,55 @@
+"""Writes functions/openapi.json: the contract of all functions, generated from their code."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from faregate.function import FUNCTIONS, create_app
+from infra.local import paths
+
+FILE = paths.ROOT / "functions" / "openapi.json"
+
+# The contract depends on no setting, but an app refuses to be made without them.
+_PLACEHOLDERS = {
+    "DATABASE_URL": "postgresql://faregate_functions@database.invalid/postgres",
+    "SUPABASE_URL": "https://supabase.invalid",
+    "INVOKER_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
+    "INVOKER_AUDIENCE": "https://api.invalid",
+    "STRIPE_SECRET_KEY": "sk_test_placeholder",
+    "STRIPE_WEBHOOK_SECRET": "whsec_placeholder",
+    "CHECKOUT_SUCCESS_URL": "https://shop.invalid/paid",
+    "CHECKOUT_CANCEL_URL": "https://shop.invalid/cancelled",
+    "TASKS_QUEUE": "projects/project/locations/location/queues/queue",
+    "TASKS_TARGET_URL": "https://api.invalid/tasks/stop-session",
+    "TASKS_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
+    "TASKS_AUDIENCE": "https://api.invalid",
+}
+
+
+def document() -> dict[str, Any]:
+    """Make the OpenAPI document of all functions."""
+    with _environment():
+        return create_app(*FUNCTIONS).openapi()
+
+
+def text() -> str:
+    """Write the document so that a change of the contract is a small difference of lines."""
+    return json.dumps(document(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(_PLACEHOLDERS)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

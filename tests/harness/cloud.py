@@ -1,0 +1,131 @@
+"""What the functions find around them: key sets, Stripe and Cloud Tasks, on their own thread."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI, Response
+
+from infra.local.cloud import stripe
+from infra.local.cloud.clock import Clock
+from infra.local.cloud.google import Google
+from infra.local.cloud.store import Store
+from infra.local.cloud.stripe import Stripe
+from infra.local.cloud.stripe_objects import StripeError
+from infra.local.cloud.stripe_webhooks import Webhooks
+from infra.local.cloud.tasks import Tasks
+from infra.local.layout import INVOKER, Layout, Secrets
+
+
+class _RealTime(Clock):
+    """The queue stores what it is told; nobody moves a clock under it."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The stand-ins' addresses and keys, and what they remember."""
+
+    layout: Layout
+    store_file: Path
+
+    def remembered(self, kind: str) -> list[dict[str, Any]]:
+        """Tell the documents of a kind: what Stripe or the queue was asked for."""
+        store = Store(self.store_file)
+        try:
+            return store.all(kind)
+        finally:
+            store.close()
+
+    def user_token(self, user_id: str, **claims: object) -> str:
+        """Sign an access token as Supabase Auth does."""
+        return self.layout.auth_key.sign(self.user_claims(user_id) | claims)
+
+    def user_claims(self, user_id: str) -> dict[str, Any]:
+        now = int(datetime.now(UTC).timestamp())
+        return {
+            "iss": self.layout.auth_url,
+            "sub": user_id,
+            "aud": "authenticated",
+            "role": "authenticated",
+            "iat": now,
+            "exp": now + 3600,
+        }
+
+    def invoker_token(self, **claims: object) -> str:
+        """Sign an ID token as Google does for the service account that may call."""
+        now = int(datetime.now(UTC).timestamp())
+        honest = {
+            "iss": self.layout.google_url,
+            "aud": self.layout.api_url,
+            "sub": "1234567890",
+            "email": INVOKER,
+            "email_verified": True,
+            "iat": now,
+            "exp": now + 3600,
+        }
+        return self.layout.google_key.sign(honest | claims)
+
+
+@contextmanager
+def run_cloud(store_file: Path) -> Iterator[Cloud]:
+    """Serve the stand-ins until the block ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        # A layout's cloud has the port after its gateway's.
+        layout = Layout(listener.getsockname()[1] - 1, Secrets.load())
+        server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None, lifespan="off"))
+        ready = Event()
+
+        def serve() -> None:
+            # SQLite's connection belongs to the thread that opened it.
+            store = Store(store_file)
+            server.config.app = _app(layout, store)
+            ready.set()
+            server.run(sockets=[listener])
+            store.close()
+
+        thread = Thread(target=serve, name="cloud")
+        thread.start()
+        try:
+            ready.wait(10)
+            _await_answer(f"{layout.google_url}/oauth2/v3/certs")
+            yield Cloud(layout, store_file)
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def _await_answer(url: str) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=10), trust_env=False) as http:
+        http.get(url).raise_for_status()
+
+
+def _app(layout: Layout, store: Store) -> FastAPI:
+    http = httpx.AsyncClient(trust_env=False)
+    google = Google(layout.google_url, layout.google_key)
+    nowhere = Webhooks("http://127.0.0.1:9/", layout.secrets.stripe_webhook_secret, store, http)
+    payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, nowhere)
+    app = FastAPI(openapi_url=None)
+    app.add_exception_handler(StripeError, stripe.refuse)
+    for part in (google, payments, Tasks(store, _RealTime(), google, http)):
+        app.include_router(part.router)
+
+    @app.get("/auth/v1/.well-known/jwks.json")
+    async def key_set() -> Response:
+        return Response(json.dumps(layout.auth_key.jwks), media_type="application/json")
+
+    return app

@@ -1,0 +1,88 @@
+"""Every operation that customers call, and what each needs. A test holds it to OpenAPI."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.harness.client import Client
+
+ABSENT = "01936f00-0000-7000-8000-000000000000"
+"""An id that nothing has."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path, with a valid request."""
+
+    function: str
+    method: str
+    path: str
+    permission: str
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def call(
+        self,
+        client: Client,
+        *,
+        subject: str = ABSENT,
+        **options: Any,  # noqa: ANN401  httpx types them
+    ) -> httpx.Response:
+        """Make the request, of which the options may change anything."""
+        path = re.sub("{.*}", subject, self.path)
+        if self.method == "GET":
+            return client.get(path, params=self.query, **options)
+        return client.post(path, options.pop("body", self.body), **options)
+
+
+OPERATIONS = [
+    Operation("register", "POST", "/v1/register", "", {}, status=201),
+    Operation(
+        "register",
+        "POST",
+        "/v1/register/customers",
+        "admin",
+        {"email": "new@example.com", "plan": "pro"},
+        status=201,
+    ),
+    Operation("passports", "GET", "/v1/passports", "read"),
+    Operation(
+        "passports",
+        "POST",
+        "/v1/passports",
+        "write",
+        {"name": "CI", "permissions": ["read"]},
+        status=201,
+    ),
+    Operation("passports", "POST", "/v1/passports/{passport_id}/rotate", "write", {}, status=201),
+    Operation("passports", "POST", "/v1/passports/{passport_id}/revoke", "write"),
+    Operation("credits", "GET", "/v1/credits", "read"),
+    Operation("credits", "GET", "/v1/credits/transactions", "read"),
+    Operation(
+        "credits",
+        "GET",
+        "/v1/credits/estimate",
+        "read",
+        query={"sku": "session.small", "quantity": "2.5"},
+    ),
+    Operation(
+        "credits", "POST", "/v1/credits/checkout", "billing", {"amount": "10.00"}, status=201
+    ),
+    Operation("credits", "GET", "/v1/credits/top-ups", "read"),
+    Operation("credits", "GET", "/v1/credits/top-ups/{top_up_id}", "read"),
+    Operation("sessions", "GET", "/v1/sessions/estimate", "read", query={"tier": "small"}),
+    Operation("sessions", "GET", "/v1/sessions", "read"),
+    Operation("sessions", "POST", "/v1/sessions", "write", {"tier": "small"}, status=201),
+    Operation("sessions", "GET", "/v1/sessions/{session_id}", "read"),
+    Operation("sessions", "POST", "/v1/sessions/{session_id}/heartbeat", "write"),
+    Operation("sessions", "POST", "/v1/sessions/{session_id}/stop", "write", {}),
+]
+
+BY_PASSPORT = [operation for operation in OPERATIONS if operation.permission]
