@@ -1,0 +1,147 @@
+"""What the wallet must do, written a second time: whole numbers, one session after another."""
+
+from dataclasses import dataclass, field
+
+HOUR = 3_600_000_000  # time is in microseconds
+SECOND = 1_000_000
+
+
+def cost(price: int, microseconds: int) -> int:
+    """Exact duration × hourly price, rounded half up to µ$."""
+    return max((2 * price * microseconds + HOUR) // (2 * HOUR), 0)
+
+
+def affordable(price: int, micros: int) -> int:
+    """The most whole seconds whose cost, rounded, is covered; in microseconds."""
+    return (-(-(2 * micros + 1) * 3600 // (2 * price)) - 1) * SECOND
+
+
+@dataclass
+class Session:
+    """A session and its hold."""
+
+    id: str
+    price: int
+    window: int
+    started: int
+    expires: int | None
+    timeout: int | None
+    heartbeat: int
+    amount: int
+    captured_until: int
+    paid_until: int
+    is_final: bool
+    due: int | None
+    captured: int = 0
+    ended: int | None = None
+    reason: str | None = None
+
+    @property
+    def lost(self) -> int | None:
+        return None if self.timeout is None else self.heartbeat + self.timeout
+
+    def cost_at(self, moment: int) -> int:
+        return cost(self.price, moment - self.started)
+
+
+@dataclass
+class TopUp:
+    """A top-up as the customer asked for it."""
+
+    micros: int
+    bonus: int
+    status: str = "pending"
+
+
+@dataclass
+class Wallet:
+    """One organization."""
+
+    promotional: int
+    paid: int = 0
+    transfers: int = 1
+    plan: str = "free"
+    sessions: dict[str, Session] = field(default_factory=dict)
+    top_ups: dict[str, TopUp] = field(default_factory=dict)
+    foreseen: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def settled(self) -> int:
+        return self.promotional + self.paid
+
+    @property
+    def held(self) -> int:
+        return sum(s.amount - s.captured for s in self.sessions.values() if s.due is not None)
+
+    def pay(self, top_up: TopUp, kind: str, micros: int | None) -> str:
+        """Tell the outcome of an event; micros is what was paid, if it was."""
+        if top_up.status == "paid":
+            return "already_credited"
+        if kind in ("expired", "async_payment_failed") or micros is None:
+            status = {"expired": "expired", "async_payment_failed": "failed"}.get(
+                kind, "processing"
+            )
+            if top_up.status in ("pending", "processing"):
+                top_up.status = status
+            return {"expired": "checkout_expired", "failed": "payment_failed"}.get(
+                status, "awaiting_payment"
+            )
+        top_up.status, self.plan = "paid", "pro"
+        bonus = top_up.bonus if micros == top_up.micros else 0
+        self.paid += micros
+        self.promotional += bonus
+        self.transfers += 2 if bonus else 1
+        return "credited"
+
+    def open(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        self._foresee(session)
+
+    def settle(self, ids: set[str], now: int, stop_reason: str | None = None) -> int:
+        """Settle these sessions in one go; give the number that ended."""
+        left = self.settled - self.held
+        sessions = sorted((self.sessions[i] for i in ids), key=lambda s: s.id)
+        for session in sessions:
+            left -= self._settle(session, now, left, stop_reason)
+        return sum(s.ended is not None for s in sessions)
+
+    def _settle(self, s: Session, now: int, left: int, stop_reason: str | None) -> int:
+        """Settle one session with so much money left; give how much it asked for."""
+        at = max(now, s.captured_until)
+        overdue = s.lost if s.lost is not None and s.lost <= at else None
+        limit = min((x for x in (s.expires, overdue) if x is not None), default=None)
+        target = at if stop_reason else at + s.window
+        target = target if limit is None else min(target, limit)
+        missing = max(s.cost_at(target) - s.amount, 0)
+        funded = s.amount + min(missing, max(left, 0))
+        is_covered = funded >= s.cost_at(target)
+        end = target if is_covered else max(s.paid_until, s.started + affordable(s.price, funded))
+        self._charge(s.cost_at(min(at, end)) - s.captured)
+        s.captured = s.cost_at(min(at, end))
+        s.captured_until = min(at, end)
+        s.is_final = not is_covered or end == limit
+        s.paid_until = end
+        s.amount = s.cost_at(target) if is_covered else funded
+        if end <= at:
+            s.amount, s.due, s.ended = s.captured, None, end
+            s.reason = (
+                "exhausted"
+                if not is_covered
+                else {s.expires: "expired", s.lost: "lost"}.get(end, stop_reason)
+            )
+        else:
+            due = end if s.is_final else end - s.window // 2
+            s.due = due if s.lost is None else min(due, s.lost)
+        self._foresee(s)
+        return missing
+
+    def _foresee(self, session: Session) -> None:
+        """A session whose end is known has a task for that second."""
+        if session.due is not None and session.is_final:
+            self.foreseen.add((session.id, session.paid_until))
+
+    def _charge(self, micros: int) -> None:
+        self.transfers += micros > 0
+        promotional = min(self.promotional, micros)
+        self.promotional -= promotional
+        self.paid -= micros - promotional
