@@ -2,7 +2,7 @@
 
 create table billing.plans (
     id text primary key,
-    allowed_tiers text [] not null,
+    allowed_tiers text[] not null,
     session_window_seconds integer not null default 600,
     registration_bonus_micros bigint not null default 0,
     plan_after_top_up_id text references billing.plans (id),
@@ -36,7 +36,8 @@ create table billing.prices (
 );
 alter table billing.prices enable row level security;
 comment on table billing.prices is
-'What one unit of a SKU costs on a plan from a moment on, in µ$. Append-only: a new price is a new row.';
+'What one unit of a SKU costs on a plan from a moment on, in µ$. Append-only:
+a new price is a new row.';
 
 create table billing.top_up_brackets (
     id uuid primary key default billing.uuidv7(),
@@ -50,7 +51,8 @@ create table billing.top_up_brackets (
 alter table billing.top_up_brackets enable row level security;
 comment on table billing.top_up_brackets is
 'The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
-the lowest bracket is the smallest top-up there is. Append-only: the newest row of a minimum counts.';
+the lowest bracket is the smallest top-up there is. Append-only:
+the newest row of a minimum counts.';
 
 create trigger prices_append_only before update or delete on billing.prices
 for each row execute function billing.refuse_change();
@@ -62,20 +64,20 @@ create trigger top_up_brackets_no_truncate before truncate on billing.top_up_bra
 for each statement execute function billing.refuse_change();
 
 insert into billing.plans
-    (id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id)
+(id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id)
 values
-    ('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null),
-    ('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null),
-    ('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null),
-    ('free', array['small'], 5000000, 'pro');
+('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null),
+('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null),
+('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null),
+('free', array['small'], 5000000, 'pro');
 
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select
     rate.plan_id,
     rate.sku,
-    'hour',
+    'hour' as unit,
     rate.price_micros,
-    timestamptz '2026-01-01 00:00:00+00'
+    timestamptz '2026-01-01 00:00:00+00' as effective_at
 from (
     values
     ('free', 'session.small', 50000), ('free', 'session.medium', 75000),
@@ -96,19 +98,22 @@ insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select
     plan.id,
     rate.sku,
-    'gb_month',
-    case when plan.id = 'admin' then 0 else rate.price_micros end,
-    timestamptz '2026-01-01 00:00:00+00'
+    'gb_month' as unit,
+    case when plan.id = 'admin' then 0 else rate.price_micros end as price_micros,
+    timestamptz '2026-01-01 00:00:00+00' as effective_at
 from billing.plans as plan
-cross join (values ('storage.bucket', 20000), ('storage.filestore', 170000)) as rate (sku, price_micros);
+cross join (
+    values
+    ('storage.bucket', 20000), ('storage.filestore', 170000)
+) as rate (sku, price_micros);
 
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select
     plan.id,
     rate.sku,
-    'each',
-    case when plan.id = 'admin' then 0 else rate.price_micros end,
-    timestamptz '2026-01-01 00:00:00+00'
+    'each' as unit,
+    case when plan.id = 'admin' then 0 else rate.price_micros end as price_micros,
+    timestamptz '2026-01-01 00:00:00+00' as effective_at
 from billing.plans as plan
 cross join (
     values
