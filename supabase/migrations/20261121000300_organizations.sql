@@ -1,4 +1,5 @@
--- Organizations and their members, and two books kept about every call: who did what, and what was answered.
+-- Organizations and their members, and two books kept about every call:
+-- who did what, and what was answered.
 
 create table billing.organizations (
     id uuid primary key default billing.uuidv7(),
@@ -14,8 +15,8 @@ create index organizations_plan_id on billing.organizations (plan_id);
 create unique index organizations_unclaimed_email_key
 on billing.organizations (lower(billing_email)) where claimed_at is null;
 comment on table billing.organizations is
-'The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at is
-null) until the owner of that address signs in and registers.';
+'The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
+is null) until the owner of that address signs in and registers.';
 
 create table billing.members (
     organization_id uuid not null references billing.organizations (id),
@@ -27,7 +28,8 @@ create table billing.members (
 );
 alter table billing.members enable row level security;
 create index members_user_id on billing.members (user_id);
-comment on table billing.members is 'A user in an organization, and the role that decides what they may do.';
+comment on table billing.members is
+'A user in an organization, and the role that decides what they may do.';
 
 create table billing.audit_log (
     organization_id uuid not null references billing.organizations (id),
@@ -43,7 +45,8 @@ create table billing.audit_log (
     )
 );
 alter table billing.audit_log enable row level security;
-comment on table billing.audit_log is 'Who did what to whom: identities, passports, plans. Append-only.';
+comment on table billing.audit_log is
+'Who did what to whom: identities, passports, plans. Append-only.';
 create trigger audit_log_append_only before update or delete on billing.audit_log
 for each row execute function billing.refuse_change();
 create trigger audit_log_no_truncate before truncate on billing.audit_log
@@ -66,7 +69,8 @@ Never holds a secret: a passport''s key is not part of any stored answer.';
 -- billing.replay: the stored answer of this key; null when the call is new.
 --
 -- Raises  FG409 idempotency_conflict  the key was used for another request
--- Locks   the key, until the transaction ends: of two calls with one key the second sees the first's answer.
+-- Locks   the key, until the transaction ends: of two calls with one key the second sees the
+--         first's answer.
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb)
 returns jsonb
 language plpgsql
