@@ -1,6 +1,7 @@
 -- The ledger: each organization is one of its own. Wallets, grants, transfers, draw-downs, holds.
 --
--- Every transfer goes through billing.credit_wallet or billing.debit_wallets below; nothing else moves money.
+-- Every transfer goes through billing.credit_wallet or billing.debit_wallets below;
+-- nothing else moves money.
 -- Locks: idempotency key, then top-up or session, then wallets in the order of their organization.
 
 create type billing.account as enum (
@@ -10,8 +11,8 @@ create type billing.account as enum (
     'revenue_sessions'
 );
 comment on type billing.account is
-'An account is (organization, account). The wallet keeps a running balance; any other''s balance is the
-sum of its transfers: what it was credited less what it was debited.';
+'An account is (organization, account). The wallet keeps a running balance; any other''s balance is
+the sum of its transfers: what it was credited less what it was debited.';
 
 create table billing.wallets (
     organization_id uuid primary key references billing.organizations (id),
@@ -25,7 +26,8 @@ create table billing.wallets (
 with (fillfactor = 50);
 alter table billing.wallets enable row level security;
 comment on table billing.wallets is
-'The prepaid balance. available = settled − held. last_sequence is the number of the newest transfer.';
+'The prepaid balance. available = settled − held. last_sequence is the number
+of the newest transfer.';
 
 create table billing.grants (
     organization_id uuid not null references billing.wallets (organization_id),
@@ -48,16 +50,16 @@ create table billing.grants (
 )
 with (fillfactor = 50);
 alter table billing.grants enable row level security;
--- The draw-down order. On the flag, not on the amount: the flag seldom changes, so that a draw-down stays a
--- heap-only update.
+-- The draw-down order. On the flag, not on the amount: the flag seldom changes, so that a draw-down
+-- stays a heap-only update.
 create index grants_in_draw_down_order on billing.grants (
     organization_id, priority, expires_at nulls last, (category <> 'promotional'), id
 ) where not is_used_up;
 create unique index grants_payment_category_key
 on billing.grants (organization_id, payment_id, category);
 comment on table billing.grants is
-'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional first,
-oldest. The sum of what remains is the wallet''s settled balance.';
+'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
+first, oldest. The sum of what remains is the wallet''s settled balance.';
 
 create table billing.transfers (
     organization_id uuid not null,
@@ -81,11 +83,12 @@ create table billing.transfers (
 );
 alter table billing.transfers enable row level security;
 comment on table billing.transfers is
-'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence has
-no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it; grant_id is
-the grant that a credit made or that alone paid a debit (null: several did, see draw_downs).
-No foreign keys: they would cost more than the row itself, and only this file writes here. billing.verify
-checks what they would.';
+'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence
+has no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it;
+grant_id is the grant that a credit made or that alone paid a debit (null:
+several did, see draw_downs).
+No foreign keys: they would cost more than the row itself, and only this file writes here.
+billing.verify checks what they would.';
 
 create table billing.draw_downs (
     organization_id uuid not null,
@@ -124,7 +127,8 @@ select
     d.grant_id,
     d.amount_micros
 from billing.draw_downs as d;
-comment on view billing.draws is 'Which grants paid every transfer out of a wallet, one or several.';
+comment on view billing.draws is
+'Which grants paid every transfer out of a wallet, one or several.';
 
 create table billing.holds (
     organization_id uuid not null,
@@ -138,18 +142,21 @@ create table billing.holds (
     primary key (organization_id, id),
     constraint holds_amount_in_bounds check (amount_micros between 0 and 1000000000000000),
     constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros),
-    constraint holds_closed_keep_nothing check (due_at is not null or amount_micros = captured_micros)
+    constraint holds_closed_keep_nothing check (
+        due_at is not null or amount_micros = captured_micros
+    )
 )
 with (fillfactor = 50);
 alter table billing.holds enable row level security;
 create index holds_due on billing.holds (due_at) where due_at is not null;
 comment on table billing.holds is
-'Money reserved in a wallet, under the id of what it is reserved for. While open (due_at is set) it keeps
-amount − captured of the wallet from everybody else; a renewal raises the amount, a capture takes part of
-it, closing gives the rest back. due_at: when a sweep must renew or close it; is_final: nothing more can be
-held beyond expires_at. captured_until: a clock that is set back does not count that time again.
-A renewal rewrites only this row, so what seldom changes stands elsewhere. No foreign key to the wallet,
-which has just been updated wherever a hold is opened.';
+'Money reserved in a wallet, under the id of what it is reserved for. While open (due_at is set) it
+keeps amount − captured of the wallet from everybody else; a renewal raises the amount, a capture
+takes part of it, closing gives the rest back. due_at: when a sweep must renew or close it;
+is_final: nothing more can be held beyond expires_at. captured_until: a clock that is set back does
+not count that time again.
+A renewal rewrites only this row, so what seldom changes stands elsewhere. No foreign key to the
+wallet, which has just been updated wherever a hold is opened.';
 
 create view api.wallets with (security_invoker = true) as
 select
@@ -165,7 +172,8 @@ select
     t.organization_id,
     t.sequence,
     t.reason,
-    case when t.credit_account = 'wallet' then t.amount_micros else -t.amount_micros end as amount_micros,
+    case when t.credit_account = 'wallet' then t.amount_micros else -t.amount_micros end
+        as amount_micros,
     t.wallet_balance_micros as balance_micros,
     t.session_id,
     t.grant_id,
@@ -267,12 +275,14 @@ create type billing.debit as (
     session_id uuid
 );
 comment on type billing.debit is
-'Money to take out of a wallet (0: none) and by how much what is held in it changes at the same moment.';
+'Money to take out of a wallet (0: none) and by how much what is held
+in it changes at the same moment.';
 
--- billing.debit_wallet: the debit rule. One debit from one wallet becomes one transfer (none when it is 0) and is
--- drawn from the wallet's grants in draw-down order until it is paid.
+-- billing.debit_wallet: the debit rule. One debit from one wallet becomes one transfer (none when
+-- it is 0) and is drawn from the wallet's grants in draw-down order until it is paid.
 --
--- Raises  check violation wallets_settled_covers_held  no hold or balance covers the debit: callers check first
+-- Raises  check violation wallets_settled_covers_held  no hold or balance covers the debit:
+--                                                      callers check first
 -- Locks   the wallet.
 create function billing.debit_wallet(p_debit billing.debit, p_now timestamptz)
 returns void
@@ -333,20 +343,22 @@ begin
 end
 $$;
 
--- billing.debit_wallets: billing.debit_wallet for many debits at once, with the same result as one by one in the
--- order given, in a small part of the time.
+-- billing.debit_wallets: billing.debit_wallet for many debits at once, with the same result as one
+-- by one in the order given, in a small part of the time.
 --
--- Think of a wallet's debits and of its grants as two rulers laid side by side: where a piece of one overlaps a
--- piece of the other, that much of this debit is drawn from that grant.
+-- Think of a wallet's debits and of its grants as two rulers laid side by side: where a piece of
+-- one overlaps a piece of the other, that much of this debit is drawn from that grant.
 --
--- Raises  check violation wallets_settled_covers_held  a debit that no hold or balance covers: callers check first
--- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id in an earlier
---         statement, because this one reads the grants as they were when it began.
-create function billing.debit_wallets(p_debits billing.debit [], p_now timestamptz)
+-- Raises  check violation wallets_settled_covers_held  a debit that no hold or balance covers:
+--                                                      callers check first
+-- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id
+--         in an earlier statement, because this one reads the grants as they were when it began.
+create function billing.debit_wallets(p_debits billing.debit[], p_now timestamptz)
 returns void
 language plpgsql
 set search_path = ''
--- One plan for ten debits and for a thousand: every join below goes from a row to others by their key.
+-- One plan for ten debits and for a thousand: every join below goes from a row to others
+-- by their key.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
