@@ -1,4 +1,5 @@
--- Registration: a person with a verified e-mail gets an organization, a wallet, the bonus and a first passport.
+-- Registration: a person with a verified e-mail gets an organization, a wallet,
+-- the bonus and a first passport.
 
 create table billing.bonus_identities (
     identity text primary key,
@@ -7,8 +8,8 @@ create table billing.bonus_identities (
 );
 alter table billing.bonus_identities enable row level security;
 comment on table billing.bonus_identities is
-'Who has had the registration bonus: a user id and a canonical e-mail address. Once per identity, ever:
-rows outlive users and organizations. Append-only.';
+'Who has had the registration bonus: a user id and a canonical e-mail address. Once per identity,
+ever: rows outlive users and organizations. Append-only.';
 create index bonus_identities_organization_id on billing.bonus_identities (organization_id);
 create trigger bonus_identities_append_only before update or delete on billing.bonus_identities
 for each row execute function billing.refuse_change();
@@ -26,7 +27,8 @@ from billing.organizations as o;
 comment on view api.organizations is 'The tenants and their plans.';
 
 -- billing.canonical_email: one spelling per mailbox, so that a bonus is not paid to a+1@, a+2@, …
--- Everybody ignores case in practice; a +tag is the same mailbox wherever tags work; Gmail ignores dots.
+-- Everybody ignores case in practice; a +tag is the same mailbox wherever tags work;
+-- Gmail ignores dots.
 create function billing.canonical_email(p_email text)
 returns text
 language plpgsql
@@ -44,7 +46,8 @@ begin
 end
 $$;
 
--- billing.grant_registration_bonus: the plan's bonus, if neither this user nor this mailbox ever had one.
+-- billing.grant_registration_bonus: the plan's bonus,
+-- if neither this user nor this mailbox ever had one.
 -- Locks   the identities, then the wallet.
 create function billing.grant_registration_bonus(
     p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text
@@ -71,7 +74,8 @@ begin
     get diagnostics v_new_identities = row_count;
     if v_new_identities = 2 then
         perform billing.credit_wallet(
-            p_organization_id, v_bonus_micros, 'promotional', 'promotion', 'registration_bonus', null
+            p_organization_id, v_bonus_micros, 'promotional', 'promotion', 'registration_bonus',
+            null
         );
     end if;
 end
@@ -122,10 +126,11 @@ begin
 end
 $$;
 
--- api.register: a signed-in user becomes the owner of an organization: the one that an operator registered
--- for their address, or else a new one on the free plan.
+-- api.register: a signed-in user becomes the owner of an organization: the one that an operator
+-- registered for their address, or else a new one on the free plan.
 --
--- The address and its verification are read from auth.users: a token may be old, and its user_metadata lies.
+-- The address and its verification are read from auth.users:
+-- a token may be old, and its user_metadata lies.
 --
 -- Raises  FG401 invalid_token         the user no longer exists
 --         FG403 email_not_verified    the address is not confirmed, or there is none
@@ -157,7 +162,8 @@ begin
         return query select jsonb_populate_record(null::billing.registration, v_stored), true;
         return;
     end if;
-    -- Two registrations of one user with different keys: the second waits and finds the first's organization.
+    -- Two registrations of one user with different keys:
+    -- the second waits and finds the first's organization.
     perform pg_advisory_xact_lock(hashtextextended('register:' || p_user_id, 0));
     select u.email, u.email_confirmed_at into v_email, v_verified_at
     from auth.users as u
@@ -210,12 +216,13 @@ end
 $$;
 grant execute on function api.register to service_role, faregate_functions;
 
--- api.register_customer: an operator makes an organization of any plan for an e-mail address. Whoever
--- verifies that address and registers becomes its owner; the bonus waits for them.
+-- api.register_customer: an operator makes an organization of any plan for an e-mail address.
+-- Whoever verifies that address and registers becomes its owner; the bonus waits for them.
 --
 -- Raises  FG403 permission_denied     the caller is no operator
 --         FG400 plan_unknown          no such plan
---         FG409 already_registered    an organization is waiting for this address; detail: organization_id
+--         FG409 already_registered    an organization is waiting for this address; detail:
+--                                     organization_id
 --         FG409 idempotency_conflict  the key was used for another request
 create function api.register_customer(
     p_caller jsonb,
@@ -285,8 +292,8 @@ end
 $$;
 grant execute on function api.register_customer to service_role, faregate_functions;
 
--- billing.create_operator: the platform's own organization and a passport with every permission. Run once
--- by the owner of the database; nobody else may.
+-- billing.create_operator: the platform's own organization and a passport with every permission.
+-- Run once by the owner of the database; nobody else may.
 create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text)
 returns uuid
 language plpgsql
