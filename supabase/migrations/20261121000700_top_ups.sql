@@ -1,4 +1,5 @@
--- Buying credits: a top-up is asked for, paid at a provider, and granted once when the provider says so.
+-- Buying credits: a top-up is asked for, paid at a provider,
+-- and granted once when the provider says so.
 
 create table billing.top_ups (
     organization_id uuid not null references billing.wallets (organization_id),
@@ -39,8 +40,9 @@ select
 from billing.top_ups as t;
 comment on view api.top_ups is 'Purchases of credits and how far they are.';
 
--- api.create_top_up: ask for credits. The checkout at the provider is made after this commits, under a key
--- derived from the row, and attached by api.attach_checkout: repeat either and nothing happens twice.
+-- api.create_top_up: ask for credits. The checkout at the provider is made after this commits,
+-- under a key derived from the row, and attached by api.attach_checkout:
+-- repeat either and nothing happens twice.
 --
 -- Raises  FG400 amount_too_small     below the lowest bracket; detail: minimum_micros
 --         FG409 idempotency_conflict the key was used for another amount
