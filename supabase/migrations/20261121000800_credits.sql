@@ -37,7 +37,8 @@ end
 $$;
 grant execute on function api.list_transactions to service_role, faregate_functions;
 
--- api.estimate_cost: what a quantity of a SKU costs the caller now, and whether the balance covers it.
+-- api.estimate_cost: what a quantity of a SKU costs the caller now,
+-- and whether the balance covers it.
 -- The quantity is in the SKU's unit (hours, GB-months, pieces).
 --
 -- Raises  FG404 sku_not_found          no price on the caller's plan
