@@ -12,8 +12,9 @@ create table billing.payment_events (
     constraint payment_events_provider_is_known check (provider in ('stripe')),
     constraint payment_events_outcome_is_known check (
         outcome in (
-            'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
-            'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
+            'credited', 'already_credited', 'awaiting_payment', 'payment_failed',
+            'checkout_expired', 'needs_review', 'unknown_type', 'unknown_top_up',
+            'foreign_account', 'foreign_mode'
         )
     )
 );
@@ -21,8 +22,8 @@ alter table billing.payment_events enable row level security;
 create index payment_events_to_review on billing.payment_events (received_at)
 where outcome = 'needs_review';
 comment on table billing.payment_events is
-'Every genuine notification of a payment provider, once, and its outcome. needs_review: money that was
-paid but not credited, because of its currency or amount; a person decides.';
+'Every genuine notification of a payment provider, once, and its outcome. needs_review: money that
+was paid but not credited, because of its currency or amount; a person decides.';
 
 create table billing.payments (
     organization_id uuid not null,
@@ -41,11 +42,14 @@ create table billing.payments (
 );
 alter table billing.payments enable row level security;
 comment on table billing.payments is
-'Money that arrived at a provider. The provider''s id is a permanent key: one payment is credited once.';
+'Money that arrived at a provider. The provider''s id is a permanent key:
+one payment is credited once.';
 
--- billing.credit_top_up: the money of a paid checkout becomes grants; the plan moves up on the first one.
+-- billing.credit_top_up: the money of a paid checkout becomes grants;
+-- the plan moves up on the first one.
 --
--- The amount is the provider's. The promised bonus is for the promised amount: paid something else, no bonus.
+-- The amount is the provider's. The promised bonus is for the promised amount:
+-- paid something else, no bonus.
 -- Locks   the organization, then the wallet; the caller has locked the top-up.
 create function billing.credit_top_up(
     p_top_up billing.top_ups,
@@ -85,7 +89,8 @@ begin
         );
     end if;
     perform billing.credit_wallet(
-        p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up', v_payment_id
+        p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up',
+        v_payment_id
     );
     if p_top_up.bonus_micros > 0 and p_amount_micros = p_top_up.amount_micros then
         perform billing.credit_wallet(
@@ -99,9 +104,10 @@ begin
 end
 $$;
 
--- billing.lock_top_up: the top-up that a Stripe checkout session belongs to; null when it is none of ours.
--- The metadata, which we set, only tells where to look: the row must know the same checkout session, or none
--- yet (the answer of its creation was lost).
+-- billing.lock_top_up: the top-up that a Stripe checkout session belongs to;
+-- null when it is none of ours.
+-- The metadata, which we set, only tells where to look: the row must know the same checkout
+-- session, or none yet (the answer of its creation was lost).
 -- Locks   the top-up.
 create function billing.lock_top_up(p_checkout jsonb)
 returns billing.top_ups
@@ -125,8 +131,9 @@ begin
 end
 $$;
 
--- billing.apply_checkout: what a Stripe checkout session's notification does to its top-up. Whatever the order
--- in which notifications come, a paid top-up stays paid, and one that was paid after all becomes it.
+-- billing.apply_checkout: what a Stripe checkout session's notification does to its top-up.
+-- Whatever the order in which notifications come, a paid top-up stays paid,
+-- and one that was paid after all becomes it.
 -- Returns the outcome.
 -- Locks   the top-up, then the wallet.
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups)
@@ -159,7 +166,8 @@ begin
         );
         return 'credited';
     end if;
-    -- Late news does not undo newer: only a paid checkout leaves an end state, and money under review stays seen.
+    -- Late news does not undo newer: only a paid checkout leaves an end state,
+    -- and money under review stays seen.
     update billing.top_ups as t
     set status = v_status, checkout_session_id = p_checkout ->> 'id'
     where t.organization_id = p_top_up.organization_id
@@ -175,9 +183,11 @@ begin
 end
 $$;
 
--- api.receive_stripe_event: store a genuine Stripe event, then act on it; a repeated one does nothing.
+-- api.receive_stripe_event: store a genuine Stripe event, then act on it;
+-- a repeated one does nothing.
 --
--- payment_intent.succeeded tells of the same money as its checkout session, which is what is credited.
+-- payment_intent.succeeded tells of the same money as its checkout session,
+-- which is what is credited.
 -- p_account is our own account id where events of connected accounts can arrive, else null.
 -- Locks   the event, then the top-up, then the wallet.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean)
