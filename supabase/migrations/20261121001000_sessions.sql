@@ -14,8 +14,8 @@ create table billing.outbox (
 alter table billing.outbox enable row level security;
 create index outbox_waiting on billing.outbox (id) where enqueued_at is null;
 comment on table billing.outbox is
-'What a committed transaction wants done outside. A task queue is told after the commit; the row''s id
-names the task, so telling it twice makes one task.';
+'What a committed transaction wants done outside. A task queue is told after the commit; the row''s
+id names the task, so telling it twice makes one task.';
 
 create table billing.sessions (
     organization_id uuid not null,
@@ -45,11 +45,11 @@ create table billing.sessions (
 );
 alter table billing.sessions enable row level security;
 comment on table billing.sessions is
-'A compute session. It is paid for until its hold expires; the hold has the session''s id. price_id is the
-row of prices that it froze.';
+'A compute session. It is paid for until its hold expires; the hold has the session''s id. price_id
+is the row of prices that it froze.';
 
--- billing.session_cost: what a session costs from its start to a moment: exact duration × hourly price, rounded
--- once, half up, to µ$. Cumulative, so successive captures never drift.
+-- billing.session_cost: what a session costs from its start to a moment: exact duration × hourly
+-- price, rounded once, half up, to µ$. Cumulative, so successive captures never drift.
 create function billing.session_cost(
     p_hourly_price_micros bigint, p_started_at timestamptz, p_until timestamptz
 )
@@ -60,8 +60,10 @@ return greatest(
     round(p_hourly_price_micros * extract(epoch from p_until - p_started_at) / 3600), 0
 )::bigint;
 
--- billing.affordable_seconds: the most whole seconds of a session whose cost, rounded, an amount covers.
--- round(s × price / 3600) <= amount  is  s < (amount + ½) × 3600 / price. Null when the price is 0: no end.
+-- billing.affordable_seconds: the most whole seconds of a session whose cost, rounded,
+-- an amount covers.
+-- round(s × price / 3600) <= amount  is  s < (amount + ½) × 3600 / price.
+-- Null when the price is 0: no end.
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint)
 returns bigint
 language sql
@@ -98,8 +100,8 @@ select
 from billing.sessions as s
 inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.id;
 comment on view api.sessions is
-'Sessions with their cost as of now: charged so far plus what has run since, in µ$. is_last_window: nothing
-can be held beyond paid_until, so unless money arrives the session ends on that second.';
+'Sessions with their cost as of now: charged so far plus what has run since, in µ$. is_last_window:
+nothing can be held beyond paid_until, so unless money arrives the session ends on that second.';
 
 -- billing.tier_price: the price row of a tier on the caller's plan.
 --
@@ -126,8 +128,8 @@ begin
 end
 $$;
 
--- api.estimate_session: what a session of so many seconds costs, what must be there to start it, and how long
--- the balance would last (affordable_seconds; null where the price is 0).
+-- api.estimate_session: what a session of so many seconds costs, what must be there to start it,
+-- and how long the balance would last (affordable_seconds; null where the price is 0).
 --
 -- Raises  FG403 tier_not_allowed
 create function api.estimate_session(p_caller jsonb, p_tier text, p_seconds integer)
@@ -170,10 +172,11 @@ grant execute on function api.estimate_session to service_role, faregate_functio
 
 -- api.start_session: hold the first window's money and start.
 --
--- p_max_seconds ends the session by itself (expired); with p_heartbeat_timeout_seconds it is closed as lost when
--- no heartbeat has come for so long. Null: neither.
+-- p_max_seconds ends the session by itself (expired); with p_heartbeat_timeout_seconds it is closed
+-- as lost when no heartbeat has come for so long. Null: neither.
 --
--- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros, available_micros
+-- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros,
+--                                     available_micros
 --         FG403 tier_not_allowed, FG409 idempotency_conflict
 -- Locks   the key, then the wallet.
 create function api.start_session(
@@ -191,7 +194,9 @@ set search_path = ''
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
-    v_request jsonb := jsonb_build_array(p_tier, p_name, p_max_seconds, p_heartbeat_timeout_seconds);
+    v_request jsonb := jsonb_build_array(
+        p_tier, p_name, p_max_seconds, p_heartbeat_timeout_seconds
+    );
     v_stored jsonb;
     v_id uuid := billing.uuidv7();
     v_now timestamptz := billing.now();
@@ -254,17 +259,23 @@ end
 $$;
 grant execute on function api.start_session to service_role, faregate_functions;
 
--- billing.session_due_at: when a sweep must look again: half a window before the money held ends, at its very
--- end when nothing can be held beyond it, and in any case when a heartbeat is overdue.
+-- billing.session_due_at: when a sweep must look again: half a window before the money held ends,
+-- at its very end when nothing can be held beyond it, and in any case when a heartbeat is overdue.
 create function billing.session_due_at(
-    p_paid_until timestamptz, p_is_last_window boolean, p_window_seconds integer, p_lost_at timestamptz
+    p_paid_until timestamptz,
+    p_is_last_window boolean,
+    p_window_seconds integer,
+    p_lost_at timestamptz
 )
 returns timestamptz
 language sql
 stable parallel safe
 return least(
     p_paid_until
-    - case when p_is_last_window then interval '0' else p_window_seconds * interval '0.5 second' end,
+    - case
+        when p_is_last_window then interval '0'
+        else p_window_seconds * interval '0.5 second'
+    end,
     p_lost_at
 );
 
@@ -279,29 +290,31 @@ return jsonb_build_object(
     'organization_id', p_organization_id, 'session_id', p_session_id, 'paid_until', p_paid_until
 );
 
--- billing.settle_sessions: the rule of every sweep, stop and end. For each session: charge what has run since the
--- last charge, then either hold the next window, or, when the money does not reach that far, hold all that is left
--- and know the exact second of the end, or close it.
+-- billing.settle_sessions: the rule of every sweep, stop and end. For each session: charge what has
+-- run since the last charge, then either hold the next window, or, when the money does not reach
+-- that far, hold all that is left and know the exact second of the end, or close it.
 --
--- With p_stop_reason the sessions end now; without, each ends only where its money, its time or its heartbeats
--- ended, also when that was a while ago: then up to that second and not up to now. So a late sweep, a double one
--- and a stop beside one all charge the same. Sessions of one wallet are served in the order they started.
+-- With p_stop_reason the sessions end now; without, each ends only where its money, its time or its
+-- heartbeats ended, also when that was a while ago: then up to that second and not up to now. So a
+-- late sweep, a double one and a stop beside one all charge the same. Sessions of one wallet are
+-- served in the order they started.
 -- Returns how many ended.
 --
 -- Locks   the wallets in the order of organization_id; the caller has locked the sessions.
 create function billing.settle_sessions(
-    p_organization_ids uuid [], p_session_ids uuid [], p_stop_reason text
+    p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text
 )
 returns integer
 language plpgsql
 set search_path = ''
--- One plan for one session and for a thousand: every join below goes from a row to others by their key.
+-- One plan for one session and for a thousand: every join below goes from a row to others
+-- by their key.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
     v_now timestamptz;
-    v_debits billing.debit [];
+    v_debits billing.debit[];
     v_closed integer;
 begin
     perform w.organization_id
@@ -372,7 +385,8 @@ begin
             ) as funded_micros
         from wanted as n
         cross join lateral (
-            select greatest(n.target_micros - n.captured_micros - n.held_micros, 0) as missing_micros
+            select
+                greatest(n.target_micros - n.captured_micros - n.held_micros, 0) as missing_micros
         ) as x
         window in_order as (partition by n.organization_id order by n.id)
     ),
@@ -538,7 +552,8 @@ end
 $$;
 grant execute on function api.get_session to service_role, faregate_functions;
 
--- api.list_sessions: the organization's sessions, newest first, from before p_cursor; p_status null: all.
+-- api.list_sessions: the organization's sessions, newest first, from before p_cursor;
+-- p_status null: all.
 create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
 returns setof api.sessions
 language plpgsql
@@ -562,7 +577,8 @@ grant execute on function api.list_sessions to service_role, faregate_functions;
 
 -- api.heartbeat_session: the resource is alive.
 --
--- Raises  FG404 session_not_found, FG409 session_closed  it has ended; detail: close_reason, ended_at
+-- Raises  FG404 session_not_found
+--         FG409 session_closed     it has ended; detail: close_reason, ended_at
 -- Locks   the session.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid)
 returns setof api.sessions
@@ -593,7 +609,8 @@ end
 $$;
 grant execute on function api.heartbeat_session to service_role, faregate_functions;
 
--- api.stop_session: end a session now and charge it to this moment. Stopping a closed one answers how it ended.
+-- api.stop_session: end a session now and charge it to this moment.
+-- Stopping a closed one answers how it ended.
 --
 -- p_reason: stopped, or failed when the resource broke.
 -- Raises  FG404 session_not_found, FG409 idempotency_conflict
@@ -635,9 +652,9 @@ end
 $$;
 grant execute on function api.stop_session to service_role, faregate_functions;
 
--- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false; two at a time, if you
--- like. Does not wait for the disk: a crash may lose the last moments of sweeping, and the next sweep charges the
--- same seconds to the same amount.
+-- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false; two at
+-- a time, if you like. Does not wait for the disk: a crash may lose the last moments of sweeping,
+-- and the next sweep charges the same seconds to the same amount.
 --
 -- Locks   the sessions that nobody else has locked, the wallets in order.
 create function api.sweep_sessions(p_limit integer)
@@ -648,8 +665,8 @@ set search_path = ''
 as $$
 declare
     v_now timestamptz := billing.now();
-    v_organization_ids uuid [];
-    v_session_ids uuid [];
+    v_organization_ids uuid[];
+    v_session_ids uuid[];
 begin
     perform set_config('synchronous_commit', 'off', true);
     select array_agg(d.organization_id), array_agg(d.id)
@@ -673,8 +690,9 @@ end
 $$;
 grant execute on function api.sweep_sessions to service_role, faregate_functions;
 
--- api.sweep_session: settle one session at the end that was foreseen for it, p_paid_until. Repeated, late or
--- outdated (money came, the end has moved), it changes nothing that the next sweep would not.
+-- api.sweep_session: settle one session at the end that was foreseen for it, p_paid_until.
+-- Repeated, late or outdated (money came, the end has moved),
+-- it changes nothing that the next sweep would not.
 --
 -- Raises  FG503 not_yet_due  the queue's clock is ahead of ours: call again
 -- Locks   the session, the wallet.
@@ -728,7 +746,7 @@ grant execute on function api.list_outbox to service_role, faregate_functions;
 
 -- api.mark_enqueued: the queue has these outbox rows.
 -- Locks   the rows in the order of their keys.
-create function api.mark_enqueued(p_ids uuid [])
+create function api.mark_enqueued(p_ids uuid[])
 returns integer
 language plpgsql
 security definer
