@@ -6,7 +6,8 @@ create table if not exists billing.clock_offset (
     constraint clock_offset_is_one_row check (only_row)
 );
 alter table billing.clock_offset enable row level security;
-comment on table billing.clock_offset is 'How far the sandbox''s clock is ahead of the real one, in seconds.';
+comment on table billing.clock_offset is
+'How far the sandbox''s clock is ahead of the real one, in seconds.';
 insert into billing.clock_offset default values on conflict do nothing;
 
 create or replace function billing.now()
