@@ -176,6 +176,12 @@ begin
         where t.reason = 'session' and s.id is null
 
         union all
+        select h.organization_id, 'hold has a session', h.id::text, 1, 0
+        from holds as h
+        left join billing.sessions as s on s.organization_id = h.organization_id and s.id = h.id
+        where s.id is null
+
+        union all
         select s.organization_id, 'closed session charged = exact duration × price', s.id::text,
             billing.session_cost(s.hourly_price_micros, s.started_at, s.ended_at), s.captured_micros
         from sessions as s
