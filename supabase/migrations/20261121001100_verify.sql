@@ -7,10 +7,13 @@ create type billing.difference as (
     expected numeric,
     found numeric
 );
-comment on type billing.difference is 'A place where the books disagree: the rule, what it expects, what is there.';
+comment on type billing.difference is
+'A place where the books disagree: the rule, what it expects, what is there.';
 
--- billing.verify: every place where the books disagree with themselves; no row is the only good answer.
--- p_organization_id null: all organizations. Run it where a consistent snapshot is seen: it is one statement.
+-- billing.verify: every place where the books disagree with themselves;
+-- no row is the only good answer.
+-- p_organization_id null: all organizations. Run it where a consistent snapshot is seen:
+-- it is one statement.
 create function billing.verify(p_organization_id uuid default null)
 returns setof billing.difference
 language plpgsql
@@ -74,23 +77,27 @@ begin
         where p_organization_id is null or w.organization_id = p_organization_id
     ),
     differences (organization_id, rule, subject, expected, found) as (
-        select w.organization_id, 'wallet settled = its transfers', null, coalesce(l.settled_micros, 0), w.settled_micros
+        select w.organization_id, 'wallet settled = its transfers', null,
+            coalesce(l.settled_micros, 0), w.settled_micros
         from wallets as w
         left join ledger as l on l.organization_id = w.organization_id
 
         union all
-        select w.organization_id, 'wallet sequence = number of transfers', null, coalesce(l.transfers, 0), w.last_sequence
+        select w.organization_id, 'wallet sequence = number of transfers', null,
+            coalesce(l.transfers, 0), w.last_sequence
         from wallets as w
         left join ledger as l on l.organization_id = w.organization_id
 
         union all
-        select w.organization_id, 'wallet settled = what its grants have left', null, coalesce(sum(g.remaining_micros), 0), w.settled_micros
+        select w.organization_id, 'wallet settled = what its grants have left', null,
+            coalesce(sum(g.remaining_micros), 0), w.settled_micros
         from wallets as w
         left join grants as g on g.organization_id = w.organization_id
         group by w.organization_id, w.settled_micros
 
         union all
-        select w.organization_id, 'wallet held = its open holds', null, coalesce(sum(h.amount_micros - h.captured_micros), 0), w.held_micros
+        select w.organization_id, 'wallet held = its open holds', null,
+            coalesce(sum(h.amount_micros - h.captured_micros), 0), w.held_micros
         from wallets as w
         left join holds as h on h.organization_id = w.organization_id and h.due_at is not null
         group by w.organization_id, w.held_micros
@@ -105,17 +112,20 @@ begin
         from running as r
 
         union all
-        select r.organization_id, 'balance after = running sum', r.sequence::text, r.balance_micros, r.wallet_balance_micros
+        select r.organization_id, 'balance after = running sum', r.sequence::text,
+            r.balance_micros, r.wallet_balance_micros
         from running as r
 
         union all
-        select g.organization_id, 'grant remaining = amount − draw-downs', g.id::text, g.amount_micros - coalesce(sum(d.amount_micros), 0), g.remaining_micros
+        select g.organization_id, 'grant remaining = amount − draw-downs', g.id::text,
+            g.amount_micros - coalesce(sum(d.amount_micros), 0), g.remaining_micros
         from grants as g
         left join draws as d on d.organization_id = g.organization_id and d.grant_id = g.id
         group by g.organization_id, g.id, g.amount_micros, g.remaining_micros
 
         union all
-        select t.organization_id, 'debit = its draw-downs', t.sequence::text, t.amount_micros, coalesce(sum(d.amount_micros), 0)
+        select t.organization_id, 'debit = its draw-downs', t.sequence::text,
+            t.amount_micros, coalesce(sum(d.amount_micros), 0)
         from transfers as t
         left join draws as d on d.organization_id = t.organization_id and d.sequence = t.sequence
         where t.debit_account = 'wallet'
@@ -125,14 +135,19 @@ begin
         select d.organization_id, 'draw-down belongs to a debit', d.sequence::text, 1, 0
         from draws as d
         left join transfers as t
-            on t.organization_id = d.organization_id and t.sequence = d.sequence and t.debit_account = 'wallet'
+            on t.organization_id = d.organization_id
+            and t.sequence = d.sequence
+            and t.debit_account = 'wallet'
         where t.sequence is null
 
         union all
-        select g.organization_id, 'grant = its one credit', g.id::text, g.amount_micros, coalesce(sum(t.amount_micros), 0)
+        select g.organization_id, 'grant = its one credit', g.id::text,
+            g.amount_micros, coalesce(sum(t.amount_micros), 0)
         from grants as g
         left join transfers as t
-            on t.organization_id = g.organization_id and t.grant_id = g.id and t.credit_account = 'wallet'
+            on t.organization_id = g.organization_id
+            and t.grant_id = g.id
+            and t.credit_account = 'wallet'
         group by g.organization_id, g.id, g.amount_micros
         having count(t.sequence) <> 1 or sum(t.amount_micros) <> g.amount_micros
 
@@ -143,7 +158,8 @@ begin
         where t.credit_account = 'wallet' and g.id is null
 
         union all
-        select p.organization_id, 'payment = its paid grant', p.id::text, p.amount_micros, coalesce(sum(g.amount_micros), 0)
+        select p.organization_id, 'payment = its paid grant', p.id::text,
+            p.amount_micros, coalesce(sum(g.amount_micros), 0)
         from billing.payments as p
         left join grants as g
             on g.organization_id = p.organization_id and g.payment_id = p.id and g.category = 'paid'
@@ -153,18 +169,22 @@ begin
         union all
         select g.organization_id, 'paid grant has a payment', g.id::text, 1, 0
         from grants as g
-        left join billing.payments as p on p.organization_id = g.organization_id and p.id = g.payment_id
+        left join billing.payments as p
+            on p.organization_id = g.organization_id and p.id = g.payment_id
         where g.payment_id is not null and p.id is null
 
         union all
         select u.organization_id, 'paid top-up = its payment', u.id::text, 1, count(p.id)
         from billing.top_ups as u
-        left join billing.payments as p on p.organization_id = u.organization_id and p.top_up_id = u.id
-        where u.status = 'paid' and (p_organization_id is null or u.organization_id = p_organization_id)
+        left join billing.payments as p
+            on p.organization_id = u.organization_id and p.top_up_id = u.id
+        where u.status = 'paid'
+            and (p_organization_id is null or u.organization_id = p_organization_id)
         group by u.organization_id, u.id
 
         union all
-        select s.organization_id, 'session captured = its transfers', s.id::text, coalesce(sum(t.amount_micros), 0), s.captured_micros
+        select s.organization_id, 'session captured = its transfers', s.id::text,
+            coalesce(sum(t.amount_micros), 0), s.captured_micros
         from sessions as s
         left join transfers as t on t.organization_id = s.organization_id and t.session_id = s.id
         group by s.organization_id, s.id, s.captured_micros
@@ -189,7 +209,8 @@ begin
 
         union all
         select s.organization_id, 'hold is open while its session runs', s.id::text,
-            case when s.ended_at is null then 1 else 0 end, case when s.due_at is not null then 1 else 0 end
+            case when s.ended_at is null then 1 else 0 end,
+            case when s.due_at is not null then 1 else 0 end
         from sessions as s
     )
     select d.organization_id, d.rule, d.subject, d.expected, d.found
