@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from infra.local import paths
-from infra.local.postgres import SUPERUSER
 from infra.local.template import Database
+from tests.database.superuser import superuser_url
 from tests.money.ledger import DOLLAR, open_ledger
 
 _Break = tuple[LiteralString, set[str]]
@@ -123,8 +123,7 @@ def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
         assert ledger.sweep()["swept"] == 1
         ledger.start(customer)
         assert ledger.differences() == []
-    url = re.sub(r"//[^:]+:", f"//{SUPERUSER}:", unchanged.owner_url)
-    with psycopg.connect(url) as superuser:
+    with psycopg.connect(superuser_url(unchanged)) as superuser:
         yield superuser
 
 
