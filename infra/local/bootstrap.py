@@ -108,7 +108,7 @@ def _requirement(name: str) -> str:
 
 def _call(command: Sequence[str], failure: str, cwd: Path | None = None) -> None:
     if not _succeeds(command, cwd):
-        raise RefusalError(f"{failure}; see {LOG.relative_to(paths.ROOT)}.")
+        raise RefusalError(f"{failure}; see {paths.shown(LOG)}.")
 
 
 def _succeeds(command: Sequence[str], cwd: Path | None = None) -> bool:

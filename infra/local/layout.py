@@ -46,13 +46,13 @@ class Secrets(BaseModel):
     @classmethod
     def load(cls) -> "Secrets":
         """Read the secrets; make them the first time."""
-        file = paths.LOCAL / "secrets.json"
+        file = paths.STATE / "secrets.json"
         if not file.exists():
             write_private(file, cls._generate().model_dump_json(indent=2))
         try:
             return cls.model_validate_json(file.read_text())
         except ValidationError as error:
-            raise RefusalError(f"{file} is damaged; remove {paths.LOCAL}.") from error
+            raise RefusalError(f"{file} is damaged; remove {paths.STATE}.") from error
 
     @classmethod
     def _generate(cls) -> "Secrets":

@@ -85,9 +85,7 @@ def push(cluster: Cluster, database: str, *, sandbox: bool = True) -> None:
             },
         )
     if done.returncode != 0:
-        raise RefusalError(
-            f"the migrations could not be applied; see {LOG.relative_to(paths.ROOT)}."
-        )
+        raise RefusalError(f"the migrations could not be applied; see {paths.shown(LOG)}.")
     if sandbox and _SEED.exists():
         try:
             execute(url, _SEED.read_text())

@@ -9,13 +9,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
-LOGS = LOCAL / "log"
+STATE_VARIABLE = "FAREGATE_STATE"
+# What is installed is shared by all stacks of a checkout; what one of them remembers is its own, so
+# that a test can run a second one beside `make up`.
+STATE = Path(os.environ.get(STATE_VARIABLE) or LOCAL).resolve()
+LOGS = STATE / "log"
 VENV = LOCAL / "venv"
 NODE_MODULES = LOCAL / "npm" / "node_modules"
-CLOUD_STORE = LOCAL / "cloud.sqlite"
+CLOUD_STORE = STATE / "cloud.sqlite"
 SUPABASE = ROOT / "supabase"
 
 _ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def shown(path: Path) -> str:
+    """Write a path as a person at the root of the checkout would type it."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def node_platform() -> str:
@@ -49,6 +58,7 @@ def postgres_home() -> Path:
     PostgreSQL refuses to run as root, and the user it runs as instead may not enter this checkout.
     """
     if os.geteuid() != 0:
-        return LOCAL / "postgres"
-    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
-    return Path("/var/tmp") / f"faregate-{checkout}"  # noqa: S108 - ownership is checked on use
+        return STATE / "postgres"
+    owner = ROOT if STATE == LOCAL else STATE
+    name = hashlib.sha256(str(owner).encode()).hexdigest()[:12]
+    return Path("/var/tmp") / f"faregate-{name}"  # noqa: S108 - ownership is checked on use

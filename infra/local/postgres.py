@@ -160,7 +160,7 @@ class Cluster:
             raise RefusalError(f"{home} belongs to somebody else; remove it.")
         if self._account is not None:
             home.chmod(0o755)
-            pointer = paths.LOCAL / "postgres"
+            pointer = paths.STATE / "postgres"
             if not pointer.is_symlink():
                 # Left by an earlier checkout in the same place, whose secrets are gone.
                 shutil.rmtree(home / "data", ignore_errors=True)

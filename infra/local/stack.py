@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.local import children, paths
 
-FILE = paths.LOCAL / "stack.json"
+FILE = paths.STATE / "stack.json"
 
 
 class Stack(BaseModel):

@@ -34,7 +34,7 @@ class Database:
 def cluster() -> Iterator[None]:
     """Run a cluster with an up-to-date template; its data directory is kept for the next time."""
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    with _free_name() as name:
+    with unused_name("test") as name:
         server = Cluster(name, free_port(), Secrets.load().database_password, THROWAWAY)
         if not server.exists:
             server.initialise()
@@ -79,15 +79,15 @@ def _drop_left_over(server: Cluster) -> None:
 
 
 @contextmanager
-def _free_name() -> Iterator[str]:
-    """Choose a data directory that no other test run of this checkout uses."""
+def unused_name(prefix: str) -> Iterator[str]:
+    """Choose a name that no other test run of this checkout uses, and keep it from them."""
     for number in count(1):
-        with (paths.LOCAL / f"test-{number}.lock").open("w") as lock:
+        with (paths.LOCAL / f"{prefix}-{number}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            yield f"test-{number}"
+            yield f"{prefix}-{number}"
             return
 
 

@@ -23,7 +23,7 @@ from infra.local.layout import DATABASE, PORT_VARIABLE, Layout, write_private
 from infra.local.postgres import Cluster
 from infra.local.progress import RefusalError, run, say, step
 
-_ADMIN_PASSPORT = paths.LOCAL / "admin-passport"
+_ADMIN_PASSPORT = paths.STATE / "admin-passport"
 _READY_SECONDS = 60
 _LOOK_SECONDS = 0.2
 
@@ -41,7 +41,7 @@ class Child:
         code = self.process.poll()
         if code is not None:
             how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-            log = self.log.relative_to(paths.ROOT)
+            log = paths.shown(self.log)
             raise RefusalError(f"{self.name} {how}; its last words are in {log}.")
 
 
@@ -122,7 +122,7 @@ class Supervisor:
         if not carried or wanted[: len(carried)] != carried:
             if carried is not None:
                 say("  The database was made by other migrations: it is made anew, empty.")
-            for outdated in (_ADMIN_PASSPORT, *paths.LOCAL.glob(f"{paths.CLOUD_STORE.name}*")):
+            for outdated in (_ADMIN_PASSPORT, *paths.STATE.glob(f"{paths.CLOUD_STORE.name}*")):
                 outdated.unlink(missing_ok=True)
             with step("database"):
                 migrate.create(self._cluster, DATABASE)
@@ -213,7 +213,7 @@ def _uvicorn(module: str, port: int) -> list[str]:
 @contextmanager
 def _only_one() -> Iterator[None]:
     """Hold the lock of this checkout; it falls when the process ends, however it ends."""
-    with (paths.LOCAL / "stack.lock").open("w") as lock:
+    with (paths.STATE / "stack.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -239,7 +239,8 @@ def main() -> None:
             write_private(stack.FILE, described.model_dump_json(indent=2))
             if "--quiet" not in sys.argv:
                 say(f"\nFaregate serves {described.api_url} (its description: /docs).")
-                say("Addresses and keys: .local/stack.json. Logs: .local/log. Ctrl-C ends it all.")
+                keys, logs = paths.shown(stack.FILE), paths.shown(paths.LOGS)
+                say(f"Addresses and keys: {keys}. Logs: {logs}. Ctrl-C ends it all.")
             supervisor.watch()
         except KeyboardInterrupt:
             pass

@@ -35,7 +35,7 @@ class Tasks:
         await asyncio.to_thread(self._create_task, name, payload, run_at)
 
     def _create_task(self, name: str, payload: dict[str, Any], run_at: str) -> None:
-        from google.api_core.exceptions import AlreadyExists, GoogleAPICallError
+        from google.api_core.exceptions import Conflict, GoogleAPICallError
         from google.cloud.tasks_v2 import HttpMethod, HttpRequest, OidcToken, Task
 
         queue = self._settings.tasks_queue
@@ -55,7 +55,7 @@ class Tasks:
         )
         try:
             self._client.create_task(parent=queue, task=task, timeout=10)
-        except AlreadyExists:
+        except Conflict:  # AlreadyExists; over REST the library has no name for it
             return
         except (GoogleAPICallError, OSError) as error:
             raise FaregateError("unavailable") from error

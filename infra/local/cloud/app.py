@@ -27,10 +27,14 @@ from infra.local.layout import INVOKER, Layout
 
 
 def create_app() -> FastAPI:
-    """Put the stand-ins together."""
+    """Serve the stack of this checkout."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    layout, store = Layout.load(), Store(paths.CLOUD_STORE)
+    return assemble(Layout.load(), Store(paths.CLOUD_STORE))
+
+
+def assemble(layout: Layout, store: Store) -> FastAPI:
+    """Put the stand-ins together."""
     # They only ever talk to this machine: no proxy, and long enough for a debugger.
     http = httpx.AsyncClient(timeout=600, trust_env=False)
     auth_pool = _pool(layout.database("supabase_auth_admin"))

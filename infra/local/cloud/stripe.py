@@ -55,13 +55,19 @@ class Stripe:
     async def expire_session(self, request: Request, session_id: str) -> Response:
         """POST /v1/checkout/sessions/{id}/expire: the customer can no longer pay."""
         parameters = await self._parameters(request)
-        session = self._find("checkout.session", session_id)
-        if session["status"] == "open":
+
+        def expire() -> Document:
+            session = self._find("checkout.session", session_id)
+            if session["status"] != "open":
+                message = 'Only Checkout Sessions with a status in ["open"] can be expired.'
+                raise StripeError(400, message)
             self._save(session | {"status": "expired", "url": None})
+            return session | {"status": "expired", "url": None}
+
+        response = self._once(request, parameters, expire)
+        if "idempotent-replayed" not in response.headers:
             await self._tell(session_id, ("checkout.session.expired", "checkout.session"))
-        elif session["status"] != "expired":
-            raise StripeError(400, "Only Checkout Sessions with a status of open can be expired.")
-        return self._once(request, parameters, lambda: self._find("checkout.session", session_id))
+        return response
 
     async def page(self, session_id: str) -> Response:
         """GET /pay/{id}: what the customer sees."""

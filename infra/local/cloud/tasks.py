@@ -51,9 +51,10 @@ class Tasks:
         name = task.setdefault("name", f"{queue}/tasks/{randbelow(10**19):019}")
         if not name.startswith(f"{queue}/tasks/"):
             return _error(400, "Task name does not belong to the queue.")
+        now = await self._clock.now()
+        # Nothing is awaited from here on: of two requests at once, one finds the name taken.
         if self._store.get("task_name", name) is not None:
             return _error(409, "Requested entity already exists")
-        now = await self._clock.now()
         task.setdefault("scheduleTime", _rfc3339(now))
         task |= {"createTime": _rfc3339(now), "dispatchCount": 0, "view": 1}
         target.setdefault("httpMethod", 1)
