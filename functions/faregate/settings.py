@@ -3,6 +3,7 @@
 `.env.example` lists them all, commented; a test holds the two together.
 """
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, PostgresDsn, SecretStr, StringConstraints
@@ -23,6 +24,10 @@ class HttpSettings(Settings):
 
     cors_allowed_origins: str = ""
     top_up_url: HttpUrl | None = None
+    # What a credit, the display unit, is worth.
+    credit_value_usd: Annotated[
+        Decimal, Field(gt=0, le=1_000_000, max_digits=13, decimal_places=6)
+    ] = Decimal(1)
 
     @property
     def origins(self) -> list[str]:
@@ -80,9 +85,3 @@ class TasksSettings(Settings):
     tasks_target_url: HttpUrl
     tasks_service_account: Text
     tasks_audience: Text
-
-
-class CreditSettings(Settings):
-    """What a credit, the display unit, is worth."""
-
-    credit_value_usd: Annotated[str, StringConstraints(pattern=r"^\d{1,6}(\.\d{1,6})?$")] = "1"

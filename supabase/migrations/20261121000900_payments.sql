@@ -23,7 +23,8 @@ create index payment_events_to_review on billing.payment_events (received_at)
 where outcome = 'needs_review';
 comment on table billing.payment_events is
 'Every genuine notification of a payment provider, once, and its outcome. needs_review: money that
-was paid but not credited, because of its currency or amount; a person decides.';
+was paid but not credited, because of its currency or amount or because it was credited
+elsewhere; a person decides.';
 
 create table billing.payments (
     organization_id uuid not null,
@@ -159,6 +160,11 @@ begin
         or v_amount::numeric not between 1 and 100000000
         or p_checkout ->> 'payment_intent' is null
     then
+        v_status := 'needs_review';
+    elsif exists (
+        select from billing.payments as p
+        where p.provider = 'stripe' and p.provider_payment_id = p_checkout ->> 'payment_intent'
+    ) then
         v_status := 'needs_review';
     else
         perform billing.credit_top_up(

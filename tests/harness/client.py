@@ -38,6 +38,14 @@ class Client:
         response: httpx.Response = self._portal.call(call)
         return response
 
+    def raw(
+        self, method: str, path: str, body: bytes, headers: Mapping[bytes, bytes]
+    ) -> httpx.Response:
+        """Send bytes that no library would."""
+        call = partial(self._http.request, method, path, content=body, headers=headers)
+        response: httpx.Response = self._portal.call(call)
+        return response
+
     def get(
         self,
         path: str,

@@ -6,11 +6,13 @@ from time import time
 from typing import Any
 
 import stripe
+from pydantic_core import from_json
 
 from faregate.errors import FaregateError
 from faregate.settings import StripeWebhookSettings
 
 _TOLERANCE_SECONDS = 300
+_MAX_NAME_LENGTH = 255
 _TIMESTAMP = re.compile(r"(?:^|,)t=(\d{1,12})(?:,|$)", re.ASCII)
 
 
@@ -43,11 +45,13 @@ class StripeWebhook:
             raise FaregateError("invalid_signature") from error
         try:
             # jsonb cannot hold a NUL; no field that we act on can contain one.
-            event = json.loads(text.replace("\\u0000", "\\ufffd"))
-        except (ValueError, RecursionError) as error:
+            event = from_json(text.replace("\\u0000", "\\ufffd"), allow_inf_nan=False)
+            json.dumps(event, allow_nan=False)  # 1e400 is infinite only now
+        except ValueError as error:
             raise FaregateError("invalid_request") from error
         if not isinstance(event, dict) or not all(
-            isinstance(event.get(name), str) and event[name] for name in ("id", "type")
+            isinstance(event.get(name), str) and 0 < len(event[name]) <= _MAX_NAME_LENGTH
+            for name in ("id", "type")
         ):
             raise FaregateError("invalid_request")
         return event

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, Field, PlainSerializer, WithJsonSchema
 
 from faregate.backends.database import Database, Row
@@ -24,7 +24,6 @@ from faregate.contract import (
 )
 from faregate.function import Answer, Body, new_router, use
 from faregate.money import MICROS_PER_USD, PaymentAmount, Usd
-from faregate.settings import CreditSettings
 
 router = new_router("credits")
 backends = (Database, UserTokens, Stripe)
@@ -86,10 +85,12 @@ class TopUp(Answer):
 
 
 @router.get("/v1/credits", responses=customer_refuses())
-async def get_balance(caller: Customer, database: Database = use(Database)) -> Balance:
+async def get_balance(
+    request: Request, caller: Customer, database: Database = use(Database)
+) -> Balance:
     """Tell the balance. Needs `read`."""
     row = await database.call_one("get_wallet", caller=caller)
-    credit_value = Decimal(CreditSettings().credit_value_usd)
+    credit_value: Decimal = request.app.state.settings.credit_value_usd
     available = Decimal(row["available_micros"]) / MICROS_PER_USD / credit_value
     return Balance.model_validate(row | {"available_credits": format(available, ".6f")})
 
@@ -116,7 +117,7 @@ async def estimate_cost(
     sku: Annotated[str, Query(max_length=64, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)+$")],
     quantity: Annotated[
         Decimal,
-        Query(ge=0, le=10**9, max_digits=18, decimal_places=9, description="In the SKU's unit."),
+        Query(ge=0, le=10**9, max_digits=19, decimal_places=9, description="In the SKU's unit."),
     ],
     database: Database = use(Database),
 ) -> Estimate:

@@ -1,0 +1,249 @@
+"""register: an organization for a verified person, and for a customer of an operator."""
+
+from typing import Any
+
+import pytest
+
+from tests.harness.answers import done, problem
+from tests.harness.client import Client, Load
+from tests.harness.platform import Platform
+
+NEW_CUSTOMER = {"email": "Customer@Example.com", "plan": "enterprise"}
+
+
+@pytest.fixture
+def client(function: Load) -> Client:
+    return function("register")
+
+
+def test_a_verified_person_gets_an_organization_the_bonus_and_a_passport(
+    client: Client, platform: Platform, function: Load
+) -> None:
+    user = platform.user("ada@example.com")
+    registration = done(
+        client.post("/v1/register", {"organization_name": "Ada & Co"}, by=user.token), 201
+    )
+    organization, passport = registration["organization"], registration["passport"]
+    assert (organization["name"], organization["plan"]) == ("Ada & Co", "free")
+    assert organization["billing_email"] == "ada@example.com"
+    assert registration["wallet"] == {
+        "settled": "5.000000",
+        "held": "0.000000",
+        "available": "5.000000",
+    }
+    assert passport["permissions"] == ["billing", "read", "write"]
+    assert passport["key_prefix"] == passport["key"][:12]
+    balance = done(function("credits").get("/v1/credits", by=passport["key"]))
+    assert balance["available"] == "5.000000"
+
+
+def test_a_name_is_not_needed(client: Client, platform: Platform) -> None:
+    user = platform.user("grace@example.com")
+    registration = done(client.post("/v1/register", {}, by=user.token), 201)
+    assert registration["organization"]["name"] == "grace@example.com"
+
+
+def test_the_same_key_registers_once_and_shows_the_passport_once(
+    client: Client, platform: Platform
+) -> None:
+    user = platform.user()
+    first = client.post("/v1/register", {}, by=user.token, repeat="register-1")
+    again = client.post("/v1/register", {}, by=user.token, repeat="register-1")
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    registration = done(first, 201)
+    assert done(again, 201) == registration | {"passport": registration["passport"] | {"key": None}}
+    other = client.post(
+        "/v1/register", {"organization_name": "B"}, by=user.token, repeat="register-1"
+    )
+    problem(other, 409, "idempotency_conflict")
+    assert platform.value("select count(*) from billing.organizations") == 1
+
+
+def test_a_second_registration_names_the_first(client: Client, platform: Platform) -> None:
+    user = platform.user()
+    registration = done(client.post("/v1/register", {}, by=user.token), 201)
+    refusal = problem(client.post("/v1/register", {}, by=user.token), 409, "already_registered")
+    assert refusal["organization_id"] == registration["organization"]["id"]
+    assert platform.value("select count(*) from billing.passports") == 1
+
+
+def test_an_unverified_address_registers_nothing(client: Client, platform: Platform) -> None:
+    before = platform.contents()
+    user = platform.user(is_verified=False)
+    problem(client.post("/v1/register", {}, by=user.token), 403, "email_not_verified")
+    assert platform.contents() == before
+
+
+def test_a_token_that_claims_verification_is_not_believed(
+    client: Client, platform: Platform
+) -> None:
+    user = platform.user(is_verified=False)
+    token = platform.cloud.user_token(
+        user.id, email_verified=True, user_metadata={"email_verified": True}
+    )
+    problem(client.post("/v1/register", {}, by=token), 403, "email_not_verified")
+
+
+def test_a_deleted_user_registers_nothing(client: Client, platform: Platform) -> None:
+    user = platform.user()
+    platform.run("delete from auth.users where id = %s", user.id)
+    problem(client.post("/v1/register", {}, by=user.token), 401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("a@example.com", "a+tag@example.com", id="a tag"),
+        pytest.param("a.b.c@gmail.com", "abc@gmail.com", id="dots at Gmail"),
+        pytest.param("abc@gmail.com", "a.b+x@googlemail.com", id="another mailbox at Gmail"),
+        pytest.param("Someone@Example.com", "someone@example.com", id="capitals"),
+    ],
+)
+def test_one_mailbox_has_the_bonus_once(
+    client: Client, platform: Platform, first: str, second: str
+) -> None:
+    bonuses = [
+        done(client.post("/v1/register", {}, by=platform.user(email).token), 201)["wallet"]
+        for email in (first, second)
+    ]
+    assert [wallet["settled"] for wallet in bonuses] == ["5.000000", "0.000000"]
+
+
+def test_two_mailboxes_have_a_bonus_each(client: Client, platform: Platform) -> None:
+    for email in ("a.b@example.com", "ab@example.com", "ab@gmail.com"):
+        wallet = done(client.post("/v1/register", {}, by=platform.user(email).token), 201)["wallet"]
+        assert wallet["settled"] == "5.000000"
+
+
+def test_a_user_who_comes_again_has_had_the_bonus(client: Client, platform: Platform) -> None:
+    first = platform.user("back@example.com")
+    done(client.post("/v1/register", {}, by=first.token), 201)
+    platform.run("delete from auth.users where id = %s", first.id)
+    second = platform.user("back@example.com")
+    wallet = done(client.post("/v1/register", {}, by=second.token), 201)["wallet"]
+    assert wallet["settled"] == "0.000000"
+
+
+def test_a_user_who_changed_the_address_has_had_the_bonus(
+    client: Client, platform: Platform
+) -> None:
+    user = platform.user("old@example.com")
+    done(client.post("/v1/register", {}, by=user.token), 201)
+    platform.run("update auth.users set email = 'new@example.com' where id = %s", user.id)
+    platform.run("delete from billing.members where user_id = %s", user.id)
+    wallet = done(client.post("/v1/register", {}, by=user.token), 201)["wallet"]
+    assert wallet["settled"] == "0.000000"
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"plan": "enterprise"},
+        {"plan_id": "admin"},
+        {"balance": "1000000.00"},
+        {"settled_micros": 10**12},
+        {"id": "01936f00-0000-7000-8000-000000000000"},
+        {"user_id": "01936f00-0000-7000-8000-000000000000"},
+        {"organization_id": "01936f00-0000-7000-8000-000000000000"},
+        {"role": "admin"},
+        {"permissions": ["admin"]},
+        {"email": "someone@example.com"},
+        {"bonus": "500.00"},
+    ],
+    ids=lambda chosen: next(iter(chosen)),
+)
+def test_nobody_chooses_what_they_are(
+    client: Client, platform: Platform, chosen: dict[str, Any]
+) -> None:
+    user = platform.user()
+    before = platform.contents()
+    refusal = problem(client.post("/v1/register", chosen, by=user.token), 400, "invalid_request")
+    assert refusal["errors"][0]["where"] == f"body.{next(iter(chosen))}"
+    assert platform.contents() == before
+
+
+def test_an_operator_registers_a_customer_who_claims_it_later(
+    client: Client, platform: Platform
+) -> None:
+    operator = platform.operator()
+    made = done(client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport), 201)
+    assert made["organization"]["plan"] == "enterprise"
+    assert made["wallet"]["settled"] == "0.000000"
+    assert "admin" not in made["passport"]["permissions"]
+
+    impostor = platform.user("customer+1@example.com")
+    other = done(client.post("/v1/register", {}, by=impostor.token), 201)
+    assert other["organization"]["id"] != made["organization"]["id"]
+
+    unverified = platform.user("customer@example.com", is_verified=False)
+    problem(client.post("/v1/register", {}, by=unverified.token), 403, "email_not_verified")
+
+    platform.run("update auth.users set email_confirmed_at = now() where id = %s", unverified.id)
+    claimed = done(client.post("/v1/register", {}, by=unverified.token), 201)
+    assert claimed["organization"]["id"] == made["organization"]["id"]
+    assert claimed["organization"]["plan"] == "enterprise"
+
+
+def test_a_claim_by_a_new_mailbox_brings_the_bonus(client: Client, platform: Platform) -> None:
+    operator = platform.operator()
+    done(client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport), 201)
+    user = platform.user("customer@example.com")
+    claimed = done(client.post("/v1/register", {}, by=user.token), 201)
+    assert claimed["wallet"]["settled"] == "5.000000"
+
+
+def test_the_same_key_registers_one_customer(client: Client, platform: Platform) -> None:
+    operator = platform.operator()
+    calls = [
+        client.post(
+            "/v1/register/customers", NEW_CUSTOMER, by=operator.passport, repeat="customer-1"
+        )
+        for _ in range(2)
+    ]
+    assert calls[1].headers["idempotent-replayed"] == "true"
+    ids = {done(call, 201)["organization"]["id"] for call in calls}
+    assert len(ids) == 1
+    problem(
+        client.post(
+            "/v1/register/customers",
+            NEW_CUSTOMER | {"plan": "pro"},
+            by=operator.passport,
+            repeat="customer-1",
+        ),
+        409,
+        "idempotency_conflict",
+    )
+
+
+def test_an_address_waits_for_one_organization(client: Client, platform: Platform) -> None:
+    operator = platform.operator()
+    done(client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport), 201)
+    same = NEW_CUSTOMER | {"email": "customer@example.com"}
+    problem(
+        client.post("/v1/register/customers", same, by=operator.passport),
+        409,
+        "already_registered",
+    )
+
+
+def test_an_unknown_plan_is_refused(client: Client, platform: Platform) -> None:
+    operator = platform.operator()
+    problem(
+        client.post(
+            "/v1/register/customers", NEW_CUSTOMER | {"plan": "gold"}, by=operator.passport
+        ),
+        400,
+        "plan_unknown",
+    )
+
+
+def test_an_owner_is_no_operator(client: Client, platform: Platform) -> None:
+    user = platform.user()
+    registration = done(client.post("/v1/register", {}, by=user.token), 201)
+    for credential in (user.token, registration["passport"]["key"]):
+        problem(
+            client.post("/v1/register/customers", NEW_CUSTOMER, by=credential),
+            403,
+            "permission_denied",
+        )
