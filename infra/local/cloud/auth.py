@@ -1,6 +1,7 @@
 """Stand-in for Supabase Auth (GoTrue): sign-up, e-mail confirmation, sign-in, tokens."""
 
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable
 from secrets import randbelow, token_urlsafe
@@ -249,11 +250,19 @@ def refuse(_: Request, error: Exception) -> Response:
 
 
 async def _json(request: Request) -> dict[str, Any]:
+    """Read an object that a database can store: no NUL, no half of a character."""
     try:
         body = await request.json()
-    except ValueError as error:
+        text = json.dumps(body, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError) as error:
         raise AuthError(400, "bad_json", "Could not parse request body as JSON") from error
-    if not isinstance(body, dict):
+    metadata = ("data", "user_metadata", "app_metadata")
+    if (
+        not isinstance(body, dict)
+        or "\\u0000" in text
+        or not all(isinstance(body.get(name) or {}, dict) for name in metadata)
+    ):
         raise AuthError(400, "bad_json", "Could not parse request body as JSON")
     return body
 
