@@ -4,7 +4,7 @@ create table billing.passports (
     organization_id uuid not null references billing.organizations (id),
     id uuid not null default billing.uuidv7(),
     name text not null,
-    permissions text [] not null,
+    permissions text[] not null,
     key_hash bytea not null,
     key_prefix text not null,
     created_by text not null,
@@ -36,8 +36,8 @@ create table billing.passport_uses (
 );
 alter table billing.passport_uses enable row level security;
 comment on table billing.passport_uses is
-'When a passport was last used. Apart from the passport, because every call may lock it: two calls that
-rotate each other''s passport would wait for each other.';
+'When a passport was last used. Apart from the passport, because every call may lock it: two calls
+that rotate each other''s passport would wait for each other.';
 
 create view api.passports with (security_invoker = true) as
 select
@@ -51,7 +51,8 @@ select
     u.last_used_at,
     p.created_at
 from billing.passports as p
-left join billing.passport_uses as u on u.organization_id = p.organization_id and u.passport_id = p.id;
+left join billing.passport_uses as u
+    on u.organization_id = p.organization_id and u.passport_id = p.id;
 comment on view api.passports is 'Passports without their hash.';
 
 create type billing.caller as (
@@ -74,28 +75,27 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_passport billing.passports;
-    v_last_used_at timestamptz;
-    v_plan_id text;
+    v_passport record;
     v_now timestamptz := billing.now();
 begin
-    select p.* into v_passport
+    select p.organization_id, p.id, p.permissions, p.expires_at, o.plan_id, u.last_used_at
+    into v_passport
     from billing.passports as p
+    inner join billing.organizations as o on o.id = p.organization_id
+    left join billing.passport_uses as u
+        on u.organization_id = p.organization_id and u.passport_id = p.id
     where p.key_hash = decode(p_passport_hash, 'hex')
         and p.revoked_at is null
         and (p.expires_at is null or p.expires_at > v_now);
     if not found then
         raise exception using errcode = 'FG401', message = 'invalid_passport';
     end if;
-    select u.last_used_at into v_last_used_at
-    from billing.passport_uses as u
-    where u.organization_id = v_passport.organization_id and u.passport_id = v_passport.id;
     -- Once a minute is enough for a person to see that a key is alive, and nobody waits for it.
-    if v_last_used_at is null then
+    if v_passport.last_used_at is null then
         insert into billing.passport_uses (organization_id, passport_id, last_used_at)
         values (v_passport.organization_id, v_passport.id, v_now)
         on conflict do nothing;
-    elsif v_last_used_at < v_now - interval '1 minute' then
+    elsif v_passport.last_used_at < v_now - interval '1 minute' then
         update billing.passport_uses as u set last_used_at = v_now
         where (u.organization_id, u.passport_id) in (
             select q.organization_id, q.passport_id
@@ -104,17 +104,15 @@ begin
             for update skip locked
         );
     end if;
-    select o.plan_id into v_plan_id
-    from billing.organizations as o
-    where o.id = v_passport.organization_id;
     return row(
-        v_passport.organization_id, v_plan_id, v_passport.permissions,
+        v_passport.organization_id, v_passport.plan_id, v_passport.permissions,
         'passport:' || v_passport.id, v_passport.expires_at
     )::billing.caller;
 end
 $$;
 
--- billing.caller_by_user: the caller that a signed-in user is, in the organization they name or in their only one.
+-- billing.caller_by_user: the caller that a signed-in user is,
+-- in the organization they name or in their only one.
 --
 -- Raises  FG403 not_registered         the user belongs to no organization
 --         FG400 organization_required  they belong to several and named none
@@ -159,11 +157,14 @@ begin
 end
 $$;
 
--- billing.authenticate: who calls, or a refusal. The first line of every function a customer can reach.
+-- billing.authenticate: who calls, or a refusal. The first line
+-- of every function a customer can reach.
 --
--- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid, "organization_id": uuid|null}.
+-- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid,
+-- "organization_id": uuid|null}.
 --
--- Raises  FG401 invalid_passport, FG403 not_registered, FG400 organization_required, FG404 organization_not_found
+-- Raises  FG401 invalid_passport, FG403 not_registered, FG400 organization_required,
+--         FG404 organization_not_found
 --         FG403 permission_denied  the caller lacks p_permission; detail names it
 create function billing.authenticate(p_caller jsonb, p_permission text)
 returns billing.caller
@@ -197,7 +198,7 @@ $$;
 create function billing.write_passport(
     p_issuer billing.caller,
     p_name text,
-    p_permissions text [],
+    p_permissions text[],
     p_expires_at timestamptz,
     p_key_hash text,
     p_key_prefix text
@@ -253,7 +254,7 @@ $$;
 create function api.create_passport(
     p_caller jsonb,
     p_name text,
-    p_permissions text [],
+    p_permissions text[],
     p_expires_at timestamptz,
     p_key_hash text,
     p_key_prefix text,
@@ -285,7 +286,8 @@ begin
     insert into billing.audit_log (organization_id, actor, action, subject_id)
     values (v_caller.organization_id, v_caller.actor, 'create_passport', passport.id);
     perform billing.remember(
-        v_caller.organization_id, p_idempotency_key, 'create_passport', v_request, to_jsonb(passport)
+        v_caller.organization_id, p_idempotency_key, 'create_passport', v_request,
+        to_jsonb(passport)
     );
     replayed := false;
     return next;
@@ -313,10 +315,12 @@ end
 $$;
 grant execute on function api.list_passports to service_role, faregate_functions;
 
--- billing.lock_passport: a live passport of the caller's organization that is not stronger than the caller.
+-- billing.lock_passport: a live passport of the caller's organization
+-- that is not stronger than the caller.
 --
 -- Raises  FG404 passport_not_found       absent, another organization's, revoked or expired
---         FG403 passport_exceeds_issuer  whoever could rotate or revoke it would gain what they lack
+--         FG403 passport_exceeds_issuer  whoever could rotate or revoke it
+--                                        would gain what they lack
 -- Locks   the passport.
 create function billing.lock_passport(p_caller billing.caller, p_passport_id uuid)
 returns billing.passports
@@ -346,7 +350,8 @@ begin
 end
 $$;
 
--- api.rotate_passport: a new key with the same name and rights; the old one lives on for the overlap.
+-- api.rotate_passport: a new key with the same name and rights;
+-- the old one lives on for the overlap.
 --
 -- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict,
 --         FG409 passport_limit_reached
@@ -393,7 +398,8 @@ begin
         jsonb_build_object('successor', passport.id, 'overlap_seconds', p_overlap_seconds)
     );
     perform billing.remember(
-        v_caller.organization_id, p_idempotency_key, 'rotate_passport', v_request, to_jsonb(passport)
+        v_caller.organization_id, p_idempotency_key, 'rotate_passport', v_request,
+        to_jsonb(passport)
     );
     replayed := false;
     return next;
@@ -433,7 +439,8 @@ begin
     insert into billing.audit_log (organization_id, actor, action, subject_id)
     values (v_caller.organization_id, v_caller.actor, 'revoke_passport', p_passport_id);
     perform billing.remember(
-        v_caller.organization_id, p_idempotency_key, 'revoke_passport', v_request, to_jsonb(passport)
+        v_caller.organization_id, p_idempotency_key, 'revoke_passport', v_request,
+        to_jsonb(passport)
     );
     replayed := false;
     return next;
