@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.backends.database import Database
@@ -119,11 +120,19 @@ def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
 class _StrictRequest(Request):
     async def json(self) -> Any:  # noqa: ANN401  JSON is anything
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            body = from_json(await self.body(), allow_inf_nan=False)
+            json.loads(self._body, object_pairs_hook=_refuse_repetition)
         except ValueError as error:
             raise FaregateError(
                 "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
             ) from error
+        return body
+
+
+def _refuse_repetition(pairs: list[tuple[str, Any]]) -> None:
+    # Of two values a gateway may check one and we take the other.
+    if len(pairs) != len({name for name, _ in pairs}):
+        raise ValueError("a field is named twice")
 
 
 class StrictRoute(APIRoute):
@@ -192,6 +201,7 @@ def create_app(*names: str) -> FastAPI:
     )
     app.state.backends = backends
     app.state.settings = settings
+    app.state.routes = [route for module in modules for route in module.router.routes]
     for module in modules:
         app.include_router(module.router)
     app.add_api_route("/healthz", health, tags=["health"], summary="Is it alive?")
@@ -346,7 +356,19 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for it
     code = _CODES.get(error.status_code, "invalid_request")
-    return _problem(request, code, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if code == "method_not_allowed":
+        # Starlette only knows the methods of the first route of this path.
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _problem(request, code, headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    found: set[str] = set()
+    for route in [*request.app.state.routes, *request.app.routes]:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 class _JsonFormatter(logging.Formatter):
