@@ -281,7 +281,7 @@ in it changes at the same moment.';
 -- billing.debit_wallet: the debit rule. One debit from one wallet becomes one transfer (none when
 -- it is 0) and is drawn from the wallet's grants in draw-down order until it is paid.
 --
--- Raises  check violation wallets_settled_covers_held  no hold or balance covers the debit:
+-- Raises  check violation of the wallet or its transfer  no hold or balance covers the debit:
 --                                                      callers check first
 -- Locks   the wallet.
 create function billing.debit_wallet(p_debit billing.debit, p_now timestamptz)
@@ -349,7 +349,7 @@ $$;
 -- Think of a wallet's debits and of its grants as two rulers laid side by side: where a piece of
 -- one overlaps a piece of the other, that much of this debit is drawn from that grant.
 --
--- Raises  check violation wallets_settled_covers_held  a debit that no hold or balance covers:
+-- Raises  check violation of the wallet or its transfer  a debit that no hold or balance covers:
 --                                                      callers check first
 -- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id
 --         in an earlier statement, because this one reads the grants as they were when it began.

@@ -46,6 +46,11 @@ comment on table billing.payments is
 'Money that arrived at a provider. The provider''s id is a permanent key:
 one payment is credited once.';
 
+create trigger payments_append_only before update or delete on billing.payments
+for each row execute function billing.refuse_change();
+create trigger payments_no_truncate before truncate on billing.payments
+for each statement execute function billing.refuse_change();
+
 -- billing.credit_top_up: the money of a paid checkout becomes grants;
 -- the plan moves up on the first one.
 --

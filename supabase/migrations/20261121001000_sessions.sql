@@ -41,6 +41,7 @@ create table billing.sessions (
         close_reason in ('stopped', 'exhausted', 'lost', 'expired', 'failed')
     ),
     constraint sessions_end_has_a_reason check ((ended_at is null) = (close_reason is null)),
+    constraint sessions_expire_after_start check (expires_at > started_at),
     constraint sessions_end_after_start check (ended_at >= started_at)
 );
 alter table billing.sessions enable row level security;
@@ -68,9 +69,11 @@ create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amoun
 returns bigint
 language sql
 immutable parallel safe
-return (
-    ceil((p_amount_micros + 0.5) * 3600 / nullif(p_hourly_price_micros, 0)) - 1
-)::bigint;
+return case
+    when p_hourly_price_micros > 0 then least(
+        ceil((p_amount_micros + 0.5) * 3600 / p_hourly_price_micros) - 1, 9223372036854775807
+    )
+end::bigint;
 
 create view api.sessions with (security_invoker = true) as
 select
@@ -199,10 +202,10 @@ declare
     );
     v_stored jsonb;
     v_id uuid := billing.uuidv7();
-    v_now timestamptz := billing.now();
+    v_now timestamptz;
     v_plan billing.plans;
     v_price billing.prices;
-    v_expires_at timestamptz := v_now + make_interval(secs => p_max_seconds);
+    v_expires_at timestamptz;
     v_paid_until timestamptz;
     v_is_last_window boolean;
 begin
@@ -213,6 +216,12 @@ begin
         return query select jsonb_populate_record(null::api.sessions, v_stored), true;
         return;
     end if;
+    perform from billing.wallets as w
+    where w.organization_id = v_caller.organization_id
+    for no key update;
+    -- After the lock: nobody pays for having waited.
+    v_now := billing.now();
+    v_expires_at := v_now + make_interval(secs => p_max_seconds);
     select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
     v_price := billing.tier_price(v_plan, p_tier, v_now);
     v_paid_until := least(
@@ -386,9 +395,10 @@ begin
         from wanted as n
         cross join lateral (
             select
-                greatest(n.target_micros - n.captured_micros - n.held_micros, 0) as missing_micros
+                n.target_micros - n.captured_micros - n.held_micros as missing_micros
         ) as x
-        window in_order as (partition by n.organization_id order by n.id)
+        -- First those that give back.
+        window in_order as (partition by n.organization_id order by x.missing_micros > 0, n.id)
     ),
     timed as (
         select
@@ -636,9 +646,22 @@ begin
         return;
     end if;
     if (billing.lock_session(v_caller.organization_id, p_session_id)).ended_at is null then
-        perform billing.settle_sessions(
-            array[v_caller.organization_id], array[p_session_id], p_reason
-        );
+        -- Where a sweep would have ended it, a stop that comes first ends it, too.
+        if exists (
+            select from billing.holds as h
+            where h.organization_id = v_caller.organization_id
+                and h.id = p_session_id
+                and h.due_at <= billing.now()
+        ) then
+            perform billing.settle_sessions(
+                array[v_caller.organization_id], array[p_session_id], null
+            );
+        end if;
+        if (billing.lock_session(v_caller.organization_id, p_session_id)).ended_at is null then
+            perform billing.settle_sessions(
+                array[v_caller.organization_id], array[p_session_id], p_reason
+            );
+        end if;
     end if;
     select v.* into session
     from api.sessions as v
@@ -684,7 +707,7 @@ begin
     if swept > 0 then
         closed := billing.settle_sessions(v_organization_ids, v_session_ids, null);
     end if;
-    more := swept = p_limit;
+    more := swept > 0 and swept = p_limit;
     return next;
 end
 $$;

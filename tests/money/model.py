@@ -44,6 +44,14 @@ class Session:
         return cost(self.price, moment - self.started)
 
 
+def _target(s: Session, at: int, stop_reason: str | None) -> tuple[int, int | None]:
+    """Until when a session wants to be paid, and where it ends in any case."""
+    overdue = s.lost if s.lost is not None and s.lost <= at else None
+    limit = min((x for x in (s.expires, overdue) if x is not None), default=None)
+    target = at if stop_reason else at + s.window
+    return (target if limit is None else min(target, limit)), limit
+
+
 @dataclass
 class TopUp:
     """A top-up as the customer asked for it."""
@@ -97,23 +105,40 @@ class Wallet:
         self.sessions[session.id] = session
         self._foresee(session)
 
+    def stop(self, session: Session, now: int, reason: str) -> None:
+        """End a session now, unless it should have ended before."""
+        if session.due is not None and session.due <= now:
+            self.settle({session.id}, now)
+        if session.due is not None:
+            self.settle({session.id}, now, reason)
+
     def settle(self, ids: set[str], now: int, stop_reason: str | None = None) -> int:
         """Settle these sessions in one go; give the number that ended."""
         left = self.settled - self.held
-        sessions = sorted((self.sessions[i] for i in ids), key=lambda s: s.id)
-        for session in sessions:
-            left -= self._settle(session, now, left, stop_reason)
-        return sum(s.ended is not None for s in sessions)
+        wanted = []
+        for session in (self.sessions[i] for i in ids):
+            target, limit = _target(session, max(now, session.captured_until), stop_reason)
+            missing = session.cost_at(target) - session.amount
+            wanted.append((missing > 0, session.id, missing, target, limit))
+        for _, session_id, missing, target, limit in sorted(wanted, key=lambda w: w[:2]):
+            session = self.sessions[session_id]
+            funded = session.amount + min(missing, max(left, 0))
+            self._settle(
+                session, max(now, session.captured_until), target, limit, funded, stop_reason
+            )
+            left -= missing
+        return sum(self.sessions[i].ended is not None for i in ids)
 
-    def _settle(self, s: Session, now: int, left: int, stop_reason: str | None) -> int:
-        """Settle one session with so much money left; give how much it asked for."""
-        at = max(now, s.captured_until)
-        overdue = s.lost if s.lost is not None and s.lost <= at else None
-        limit = min((x for x in (s.expires, overdue) if x is not None), default=None)
-        target = at if stop_reason else at + s.window
-        target = target if limit is None else min(target, limit)
-        missing = max(s.cost_at(target) - s.amount, 0)
-        funded = s.amount + min(missing, max(left, 0))
+    def _settle(
+        self,
+        s: Session,
+        at: int,
+        target: int,
+        limit: int | None,
+        funded: int,
+        stop_reason: str | None,
+    ) -> None:
+        """Settle one session with so much money."""
         is_covered = funded >= s.cost_at(target)
         end = target if is_covered else max(s.paid_until, s.started + affordable(s.price, funded))
         self._charge(s.cost_at(min(at, end)) - s.captured)
@@ -133,7 +158,6 @@ class Wallet:
             due = end if s.is_final else end - s.window // 2
             s.due = due if s.lost is None else min(due, s.lost)
         self._foresee(s)
-        return missing
 
     def _foresee(self, session: Session) -> None:
         """A session whose end is known has a task for that second."""

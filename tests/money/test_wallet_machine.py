@@ -125,7 +125,7 @@ class WalletMachine(Machine):
             lambda k: self.ledger.stop(self.customers[slot], session.id, reason, key=k),
         )
         if answer is not None and session.ended is None:
-            assert self.wallets[slot].settle({session.id}, self.now, reason) == 1
+            self.wallets[slot].stop(session, self.now, reason)
             event(f"stopped: {session.reason}")
 
     @_needs_a_session
