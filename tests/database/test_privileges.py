@@ -17,6 +17,7 @@ _APPEND_ONLY = (
     "bonus_identities",
     "transfers",
     "draw_downs",
+    "payments",
 )
 
 
@@ -143,6 +144,11 @@ def _fill(owner: psycopg.Connection[tuple[object, ...]], table: str) -> None:
         " values (%s, 1, 'promotion', 'wallet', 1, 1, 'top_up')",
         "draw_downs": "insert into billing.draw_downs (organization_id, sequence, grant_id,"
         " amount_micros) values (%s, 1, gen_random_uuid(), 1)",
+        "payments": "with top_up as (insert into billing.top_ups (organization_id, amount_micros,"
+        " bonus_micros, created_by) values (%s, 10000, 0, 'operator') returning *)"
+        " insert into billing.payments (organization_id, top_up_id, provider, provider_payment_id,"
+        " amount_micros, paid_at) select organization_id, id, 'stripe', 'pi_1', 10000, now()"
+        " from top_up",
     }
     if table in rows:
         made = owner.execute(
