@@ -70,8 +70,14 @@ class Supervisor:
 
         # The rest starts side by side: reading the code is what takes the time.
         self._spawn("PostgREST", [_postgrest()], self._postgrest_environment())
-        python_path = {"PYTHONPATH": f"{paths.ROOT}:{paths.ROOT / 'functions'}"}
-        environment = {**os.environ, **python_path, PORT_VARIABLE: str(layout.api_port)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{paths.ROOT}:{paths.ROOT / 'functions'}",
+            PORT_VARIABLE: str(layout.api_port),
+            # They only ever talk to this machine, which no proxy would reach.
+            "NO_PROXY": "*",
+            "no_proxy": "*",
+        }
         self._spawn("cloud", _uvicorn("infra.local.cloud.app", layout.cloud_port), environment)
         self._spawn(
             "gateway",

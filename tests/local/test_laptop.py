@@ -1,0 +1,205 @@
+"""The stack of `make up`, from outside: its description, its doors, its clock and its queue."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.demo import Customer, register
+from infra.local.layout import PORT_VARIABLE, QUEUE, Layout
+from infra.local.progress import RefusalError
+from infra.local.stack import Stack
+from tests.local.laptop import Laptop, Running
+
+pytestmark = pytest.mark.xdist_group("laptop")
+
+PROMISED = {
+    *["api_url", "rest_url", "auth_url", "database_url", "publishable_key", "secret_key"],
+    *["stripe_url", "stripe_webhook_secret", "admin_passport"],
+}
+
+
+@pytest.fixture(scope="module")
+def running(laptop: Laptop) -> Iterator[Running]:
+    """Give a stack that was started on a new machine."""
+    with laptop.up() as running:
+        yield running
+
+
+@pytest.fixture
+def stack(running: Running) -> Stack:
+    return running.stack
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def customer(stack: Stack, http: httpx.Client) -> Customer:
+    """Give a customer who has signed up, with the free bonus."""
+    customer = Customer(stack, http)
+    register(customer)
+    return customer
+
+
+def test_the_first_start_tells_each_step(running: Running, laptop: Laptop) -> None:
+    steps = [line.split(" .")[0].strip() for line in running.told.splitlines() if " s" in line]
+    assert steps[:4] == [
+        "PostgreSQL: data directory",
+        f"PostgreSQL on port {laptop.port + 3}",
+        "database",
+        "migrations",
+    ]
+    assert f"Faregate serves {running.stack.api_url}" in running.told
+
+
+def test_the_description_is_complete_and_private(running: Running, laptop: Laptop) -> None:
+    described = json.loads(laptop.stack_file.read_text())
+    assert {name for name, value in described.items() if value} >= PROMISED
+    assert laptop.stack_file.stat().st_mode & 0o777 == 0o600
+    assert described["pid"] == running.process.pid
+
+
+def test_it_is_healthy_and_documented(stack: Stack, http: httpx.Client) -> None:
+    assert http.get(f"{stack.api_url}/healthz").json()["status"] == "ok"
+    paths_documented = http.get(f"{stack.api_url}/openapi.json").json()["paths"]
+    assert {"/v1/register", "/v1/sessions", "/v1/credits"} <= set(paths_documented)
+    assert "/_local/clock" not in paths_documented
+
+
+def test_the_demo_passes_against_it(running: Running, laptop: Laptop) -> None:
+    status, told, complaint = laptop.run("infra.demo")
+    assert (status, complaint) == (0, "")
+    assert told.rstrip().endswith("verify: 0 differences")
+    assert "PostgreSQL" not in told, "it started another stack"
+    assert running.process.poll() is None
+
+
+def test_the_queue_ends_a_session_at_its_very_second(customer: Customer) -> None:
+    """The task comes when the clock passes, long before the sweep that would mend it."""
+    session = customer.post("/v1/sessions", {"tier": "small", "max_seconds": 90})
+    end = datetime.fromisoformat(session["started_at"]) + timedelta(seconds=90)
+    assert datetime.fromisoformat(session["expires_at"]) == end
+    move(customer, 0)
+    (task,) = [each for each in queue(customer) if scheduled(each) == end]
+    assert task["httpRequest"]["url"] == f"{customer.stack.api_url}/tasks/stop-session"
+
+    assert move(customer, 3600)["tasks_delivered"] == 1
+    assert task["name"] not in {each["name"] for each in queue(customer)}
+    ended = customer.get(f"/v1/sessions/{session['id']}")
+    assert (ended["status"], ended["close_reason"]) == ("closed", "expired")
+    assert datetime.fromisoformat(ended["ended_at"]) == end
+    assert Decimal(ended["cost"]) == Decimal(session["hourly_price"]) * 90 / 3600
+    last, *_ = customer.get("/v1/credits/transactions")["data"]
+    assert Decimal(last["amount"]) == -Decimal(ended["cost"])
+    late = datetime.fromisoformat(last["created_at"]) - end
+    assert timedelta(0) <= late < timedelta(seconds=5)
+
+
+def move(customer: Customer, seconds: int) -> dict[str, Any]:
+    url = f"{customer.stack.api_url}/_local/clock"
+    answer = customer.http.post(url, json={"advance_seconds": seconds})
+    assert answer.status_code == 200, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def queue(customer: Customer) -> list[dict[str, Any]]:
+    tasks = customer.http.get(f"{customer.stack.tasks_url}/v2/{QUEUE}/tasks").json()["tasks"]
+    return list(tasks)
+
+
+def scheduled(task: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(task["scheduleTime"])
+
+
+def test_the_clock_tells_and_moves(stack: Stack, http: httpx.Client) -> None:
+    url = f"{stack.api_url}/_local/clock"
+    before = datetime.fromisoformat(http.get(url).json()["now"])
+    answer = http.post(url, json={"advance_seconds": 3600}).json()
+    passed = datetime.fromisoformat(answer["now"]) - before
+    assert timedelta(hours=1) <= passed < timedelta(hours=1, minutes=1)
+    assert answer["tasks_delivered"] == 0
+    assert answer["sweeps"] >= 1
+    assert answer["now"] <= http.get(url).json()["now"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"advance_seconds": -1}', id="back"),
+        pytest.param(b'{"advance_seconds": 1.5}', id="half a second"),
+        pytest.param(b'{"advance_seconds": "60"}', id="a number as text"),
+        pytest.param(b'{"advance_seconds": true}', id="a boolean"),
+        pytest.param(b'{"advance_seconds": 1e12}', id="ages"),
+        pytest.param(b'{"advance_seconds": 60, "hours": 1}', id="an unknown field"),
+        pytest.param(b"{}", id="nothing"),
+        pytest.param(b"{", id="no JSON"),
+    ],
+)
+def test_the_clock_does_not_move(stack: Stack, http: httpx.Client, body: bytes) -> None:
+    url = f"{stack.api_url}/_local/clock"
+    before = datetime.fromisoformat(http.get(url).json()["now"])
+    answer = http.post(url, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    after = datetime.fromisoformat(http.get(url).json()["now"])
+    assert after - before < timedelta(minutes=1)
+
+
+def rest(stack: Stack, http: httpx.Client, key: str, token: str = "") -> httpx.Response:
+    headers = {"apikey": key} | ({"Authorization": f"Bearer {token}"} if token else {})
+    return http.post(f"{stack.rest_url}/rpc/list_outbox", json={"p_limit": 1}, headers=headers)
+
+
+def test_the_secret_key_calls_functions_over_rest(stack: Stack, http: httpx.Client) -> None:
+    answer = rest(stack, http, stack.secret_key)
+    assert answer.status_code == 200
+    assert isinstance(answer.json(), list)
+    assert rest(stack, http, stack.secret_key, stack.secret_key).status_code == 200
+
+
+def test_nobody_else_calls_functions_over_rest(
+    stack: Stack, http: httpx.Client, customer: Customer
+) -> None:
+    anonymous = rest(stack, http, stack.publishable_key)
+    assert (anonymous.status_code, anonymous.json()["code"]) == (401, "42501")
+    signed_in = rest(stack, http, stack.publishable_key, customer.sign_up())
+    assert (signed_in.status_code, signed_in.json()["code"]) == (403, "42501")
+    assert rest(stack, http, "sb_publishable_of_somebody_else").status_code == 401
+
+
+def test_a_second_up_says_where_the_first_is(running: Running, laptop: Laptop) -> None:
+    status, told, complaint = laptop.run("infra.local.up")
+    assert (status, told) == (1, "")
+    assert complaint == (
+        f"faregate: the stack of this checkout runs already at {running.stack.api_url}"
+        f" (process {running.process.pid}).\n"
+    )
+    assert laptop.stack() == running.stack
+
+
+def test_a_port_in_use_is_named(running: Running, laptop: Laptop) -> None:
+    elsewhere = Laptop(laptop.state / "elsewhere", laptop.port - 1)
+    status, told, complaint = elsewhere.run("infra.local.up")
+    assert (status, told) == (1, "")
+    assert complaint == (
+        f"faregate: port {laptop.port} is in use; end what listens there, or set {PORT_VARIABLE}"
+        f" to the first of 4 free ports in a row (now {laptop.port - 1}).\n"
+    )
+    assert running.process.poll() is None
+
+
+@pytest.mark.parametrize("port", ["80", "65531", "-1", "eight", ""])
+def test_a_port_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv(PORT_VARIABLE, port)
+    sentence = f"{PORT_VARIABLE} must be a port from 1024 to 65530, not {port!r}."
+    with pytest.raises(RefusalError, match=re.escape(sentence)):
+        Layout.load()
