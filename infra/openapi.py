@@ -12,7 +12,7 @@ from infra.local import paths
 FILE = paths.ROOT / "functions" / "openapi.json"
 
 # The contract depends on no setting, but an app refuses to be made without them.
-_PLACEHOLDERS = {
+PLACEHOLDERS = {
     "DATABASE_URL": "postgresql://faregate_functions@database.invalid/postgres",
     "SUPABASE_URL": "https://supabase.invalid",
     "INVOKER_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
@@ -43,7 +43,7 @@ def text() -> str:
 def _environment() -> Iterator[None]:
     before = dict(os.environ)
     os.environ.clear()
-    os.environ.update(_PLACEHOLDERS)
+    os.environ.update(PLACEHOLDERS)
     try:
         yield
     finally:

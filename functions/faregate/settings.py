@@ -16,7 +16,9 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 class Settings(BaseSettings):
     """A group of settings. Names are those of the environment, without regard to case."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
+    )
 
 
 class HttpSettings(Settings):

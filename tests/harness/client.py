@@ -98,6 +98,7 @@ def load(portal: BlockingPortal, name: str, environment: Mapping[str, str]) -> I
 def _environment(environment: Mapping[str, str]) -> Iterator[None]:
     """Show exactly these settings; the framework also leaves FUNCTION_TARGET behind."""
     before = dict(os.environ)
+    os.environ.clear()
     os.environ.update(environment)
     try:
         yield

@@ -1,0 +1,204 @@
+"""What every function has around its contract: ids, logs, CORS, health, and answers to failure."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from faregate.function import FUNCTIONS
+from infra.local.template import Database
+from tests.harness.answers import done, problem
+from tests.harness.client import Load
+from tests.harness.platform import Platform
+
+ORIGIN = "http://localhost:3000"
+
+
+@pytest.fixture
+def log(function: Load) -> Iterator[io.StringIO]:
+    """Catch what the functions write to their standard output."""
+    function("register")
+    (handler,) = (
+        each
+        for each in logging.getLogger("faregate").handlers
+        if type(each) is logging.StreamHandler  # pytest listens too
+    )
+    caught = io.StringIO()
+    before = handler.setStream(caught)
+    yield caught
+    handler.setStream(before)
+
+
+def _lines(log: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_healthy_function_says_so(function: Load, name: str) -> None:
+    assert done(function(name).get("/healthz"))["status"] == "ok"
+
+
+@pytest.mark.parametrize("given", ["trace-01", "x" * 64, "A.b_c-123"])
+def test_a_request_id_is_echoed(function: Load, given: str) -> None:
+    client = function("credits")
+    headers = {"X-Request-Id": given}
+    assert client.get("/healthz", headers=headers).headers["x-request-id"] == given
+    refusal = problem(client.get("/v1/credits", headers=headers), 401, "unauthenticated")
+    assert refusal["request_id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "short", "x" * 65, "with space", '{"a":1}', "<script>"])
+def test_a_strange_request_id_is_replaced(function: Load, given: str) -> None:
+    response = function("credits").get("/healthz", headers={"X-Request-Id": given})
+    (request_id,) = response.headers.get_list("x-request-id")
+    assert request_id != given
+    assert len(request_id) == 32
+
+
+def test_a_request_is_one_line_of_json_without_secrets(
+    function: Load, platform: Platform, log: io.StringIO
+) -> None:
+    user, organization = platform.user("secret.person@example.com"), platform.organization(usd=1)
+    passports, register = function("passports"), function("register")
+    calls = [
+        passports.get("/v1/passports", by=organization.passport, params={"limit": "77"}),
+        passports.post(
+            "/v1/passports",
+            {"name": "Secret name", "permissions": ["read"]},
+            by=organization.passport,
+            repeat="secret-idempotency-key",
+        ),
+        passports.get("/v1/passports", headers={"X-API-Key": organization.passport}),
+        passports.get("/v1/passports", by="secret.jwt.token"),
+        passports.get("/nothing"),
+        register.post("/v1/register", {"organization_name": "Secret Inc"}, by=user.token),
+        register.get("/healthz"),
+    ]
+    lines = _lines(log)
+    assert [(line["status"], line["request_id"]) for line in lines] == [
+        (call.status_code, call.headers["x-request-id"]) for call in calls
+    ]
+    assert lines[0].keys() == {
+        *["severity", "message", "request_id", "method", "path", "status", "duration_ms"]
+    }
+    written = log.getvalue().lower()
+    issued = [calls[1].json()["key"], calls[5].json()["passport"]["key"]]
+    for secret in ("secret", "77", organization.passport, user.token, *issued):
+        assert secret.lower() not in written
+
+
+def test_an_allowed_origin_may_read_answers_and_refusals(
+    function: Load, platform: Platform
+) -> None:
+    client = function("credits")
+    for by in ("", platform.organization().passport):
+        response = client.get("/v1/credits", by=by, headers={"Origin": ORIGIN})
+        assert response.headers["access-control-allow-origin"] == ORIGIN
+        assert "X-Request-Id" in response.headers["access-control-expose-headers"]
+        assert "access-control-allow-credentials" not in response.headers
+
+
+def test_an_allowed_origin_may_ask_beforehand(function: Load) -> None:
+    response = function("credits").request(
+        "OPTIONS",
+        "/v1/credits/checkout",
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key",
+        },
+    )
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://localhost:3000.evil.example", "http://localhost", "null"],
+)
+def test_another_origin_may_not(function: Load, origin: str) -> None:
+    client = function("credits")
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    for response in (
+        client.get("/v1/credits", headers={"Origin": origin}),
+        client.request("OPTIONS", "/v1/credits", headers=asked),
+    ):
+        assert "access-control-allow-origin" not in response.headers
+
+
+def test_no_origin_may_by_default(function: Load) -> None:
+    response = function("credits", CORS_ALLOWED_ORIGINS="").get(
+        "/healthz", headers={"Origin": ORIGIN}
+    )
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_a_database_out_of_reach_is_a_problem_for_a_while(
+    function: Load, platform: Platform
+) -> None:
+    lonely = function("credits", DATABASE_URL="postgresql://nobody@127.0.0.1:9/nothing")
+    response = lonely.get("/healthz")
+    problem(response, 503, "unavailable")
+    assert int(response.headers["retry-after"]) >= 1
+
+
+@contextmanager
+def _closed(database: Database) -> Iterator[None]:
+    """Let nobody into a database, and put the functions out."""
+    allow = sql.SQL("alter database {} with allow_connections {}")
+    name = sql.Identifier(database.name)
+    with psycopg.connect(database.owner_url, dbname="postgres", autocommit=True) as owner:
+        owner.execute(allow.format(name, sql.SQL("false")))
+        owner.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = %s and usename = 'faregate_functions'",
+            [database.name],
+        )
+        yield
+        owner.execute(allow.format(name, sql.SQL("true")))
+
+
+def test_a_database_that_goes_away_comes_back(function: Load, platform: Platform) -> None:
+    client, passport = function("credits"), platform.organization(usd=1).passport
+    done(client.get("/v1/credits", by=passport))
+    with _closed(platform.database):
+        for path in ("/v1/credits", "/healthz"):
+            response = client.get(path, by=passport)
+            problem(response, 503, "unavailable")
+            assert int(response.headers["retry-after"]) >= 1
+    done(client.get("/v1/credits", by=passport))
+
+
+def test_a_statement_that_waits_too_long_is_a_problem_for_a_while(
+    function: Load, platform: Platform
+) -> None:
+    client, organization = function("sessions"), platform.organization(usd=1)
+    impatient = sql.SQL("alter role faregate_functions in database {} set lock_timeout = '50ms'")
+    platform.owner.execute(impatient.format(sql.Identifier(platform.database.name)))
+    with platform.owner.transaction():
+        platform.run(
+            "select from billing.wallets where organization_id = %s for update", organization.id
+        )
+        response = client.post("/v1/sessions", {"tier": "small"}, by=organization.passport)
+        problem(response, 503, "unavailable")
+    done(client.post("/v1/sessions", {"tier": "small"}, by=organization.passport), 201)
+
+
+def test_the_unforeseen_tells_the_caller_nothing_and_the_log_everything(
+    function: Load, platform: Platform, log: io.StringIO
+) -> None:
+    passport = platform.organization().passport
+    platform.run("drop function api.get_wallet(jsonb)")
+    response = function("credits").get("/v1/credits", by=passport)
+    document = problem(response, 500, "internal")
+    assert document.keys() == {"type", "title", "status", "code", "request_id"}
+    (line,) = _lines(log)
+    assert (line["severity"], line["request_id"]) == ("ERROR", document["request_id"])
+    assert "UndefinedFunction" in line["exception"]
+    assert passport not in log.getvalue()
