@@ -1,0 +1,38 @@
+"""The README's tables are the code's tables."""
+
+import re
+
+from faregate.errors import PROBLEMS
+from infra.local import paths
+from infra.openapi import document
+
+README = (paths.ROOT / "README.md").read_text()
+
+
+def test_the_readme_names_every_endpoint_and_no_other() -> None:
+    named = set(re.findall(r"^\| `((?:GET|POST) /[^`]*)` \|", README, re.MULTILINE))
+    served = {
+        f"{method.upper()} {path}"
+        for path, methods in document()["paths"].items()
+        for method in methods
+    }
+    assert named == served
+
+
+def test_the_readme_names_every_problem_with_its_status_and_meaning() -> None:
+    named = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.*) \|$", README, re.MULTILINE)
+    assert named == [
+        (str(problem.status), code, problem.title) for code, problem in PROBLEMS.items()
+    ]
+
+
+def test_the_two_commands_stand_within_the_first_thirty_lines() -> None:
+    beginning = README.splitlines()[:30]
+    assert any(line.strip().startswith("make demo ") for line in beginning)
+    assert any(line.strip().startswith("make test ") for line in beginning)
+
+
+def test_every_verb_of_the_readme_is_a_verb_of_the_makefile() -> None:
+    makefile = (paths.ROOT / "Makefile").read_text()
+    verbs = set(re.findall(r"^([a-z]+):.* ## ", makefile, re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)", README)) <= verbs
