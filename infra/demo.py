@@ -147,9 +147,7 @@ def run_dry(customer: Customer) -> None:
     _expect(
         price * (seconds + 1) / 3600 > Decimal(before), "the money would have lasted a second more"
     )
-    _line(
-        f"a day too late: {ended['close_reason']}", _usd(ended["cost"]), f"{seconds} s to the end"
-    )
+    _line(f"a day too late: {ended['close_reason']}", _usd(ended["cost"]), f"after {seconds} s")
     after = customer.get("/v1/credits")["available"]
     _expect(Decimal(after) >= 0, "the balance is below zero")
     _line("balance, not below zero", _usd(after))
