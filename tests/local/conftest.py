@@ -26,7 +26,7 @@ def receiver(stand_ins: StandIns) -> Receiver:
 
 @pytest.fixture(scope="session")
 def laptop() -> Iterator[Laptop]:
-    """Give a laptop on which nothing has ever run. Its tests are of the xdist group `laptop`."""
+    """Give a laptop on which nothing has ever run."""
     with template.unused_name("laptop") as name:
         with adjacent_listeners(4) as listeners:
             port = listeners[0].getsockname()[1]

@@ -16,8 +16,6 @@ from infra.local.progress import RefusalError
 from infra.local.stack import Stack
 from tests.local.laptop import Laptop, Running
 
-pytestmark = pytest.mark.xdist_group("laptop")
-
 PROMISED = {
     *["api_url", "rest_url", "auth_url", "database_url", "publishable_key", "secret_key"],
     *["stripe_url", "stripe_webhook_secret", "admin_passport"],
