@@ -46,7 +46,7 @@ class Laptop:
     def run(self, module: str, **settings: str) -> tuple[int, str, str]:
         """Run a command of the checkout; give its exit code and what it said, well and badly."""
         process = self.start(module, **settings)
-        told, complaint = process.communicate(timeout=60)
+        told, complaint = process.communicate(timeout=120)
         return process.returncode, told, complaint
 
     def start(self, module: str, **settings: str) -> subprocess.Popen[str]:
@@ -70,12 +70,15 @@ class Laptop:
     def up(self) -> Iterator[Running]:
         """Do `make up` and wait until it serves; press Ctrl-C at the end."""
         process = self.start("infra.local.up")
-        running = Running(process, told_until("Logs:", process), self.stack())
         try:
+            running = Running(process, told_until("Logs:", process), self.stack())
             yield running
-        finally:
             if process.poll() is None:
                 running.end()
+        finally:
+            # Only after a failure is there still something to end.
+            process.terminate()
+            process.communicate(timeout=30)
 
     @property
     def stack_file(self) -> Path:
