@@ -11,6 +11,7 @@ from infra.local import template
 from tests.harness.client import Client, Load, load
 from tests.harness.cloud import Cloud, run_cloud
 from tests.harness.platform import Platform, open_platform
+from tests.harness.recycling import Recycler
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,12 +46,25 @@ def portal() -> Iterator[BlockingPortal]:
         yield portal
 
 
+@pytest.fixture(scope="session")
+def recycler() -> Iterator[Recycler]:
+    """Give the database that the tests of a worker hand on."""
+    recycler = Recycler()
+    yield recycler
+    recycler.close()
+
+
 @pytest.fixture
-def platform(database: template.Database, cloud: Cloud) -> Iterator[Platform]:
+def platform(recycler: Recycler, cloud: Cloud) -> Iterator[Platform]:
     """Give a platform without customers; when the test is done its books must agree."""
-    with open_platform(database, cloud) as platform:
-        yield platform
-        assert platform.differences() == []
+    is_spoiled = True
+    try:
+        with open_platform(recycler.take(), cloud) as platform:
+            yield platform
+            assert platform.differences() == []
+            is_spoiled = platform.is_altered
+    finally:
+        recycler.give_back(is_spoiled=is_spoiled)
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints
 
-from faregate.function import Answer, refuses
+from faregate.document import refuses
+from faregate.function import Answer
 from faregate.money import Usd
 
 Name = Annotated[
@@ -17,6 +18,15 @@ Name = Annotated[
     ),
 ]
 """A name for people: a line of text."""
+
+
+def _whole(number: object) -> object:
+    """Take 60.0 for 60, as JSON Schema does; the rest is the strict validator's."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+WHOLE = BeforeValidator(_whole)
+"""Beside Field(strict=True), an integer by JSON Schema: no text, no truth, no fraction."""
 
 Moment = Annotated[AwareDatetime, Field(le=datetime.fromisoformat("2999-12-31T23:59:59Z"))]
 """A time with its offset (RFC 3339), of this millennium."""

@@ -1,10 +1,8 @@
 """How a function is served: what all endpoints, schedules and tasks have around their contract."""
 
-import json
 import logging
 import re
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from time import perf_counter
@@ -14,9 +12,7 @@ from uuid import uuid4
 import functions_framework.aio
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
@@ -24,12 +20,14 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.backends.database import Database
+from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
+from faregate.log import log, log_as_json
 from faregate.money import format_usd
+from faregate.request import StrictRoute
 from faregate.settings import HttpSettings
 
 VERSION = "0.1.0"
-MAX_BODY_BYTES = 1_048_576
 
 FUNCTIONS = {
     "register": "endpoints",
@@ -43,8 +41,6 @@ FUNCTIONS = {
 """Every function and its kind: the folder that its module stands in."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-
-log = logging.getLogger("faregate")
 
 
 class Backend(Protocol):
@@ -79,97 +75,6 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class InvalidField(BaseModel):
-    """One thing that is wrong with a request."""
-
-    where: str
-    message: str
-
-
-class ProblemDocument(BaseModel):
-    """RFC 9457. Further members depend on the code: required, available, top_up_url, …"""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    code: str
-    request_id: str
-    errors: list[InvalidField] | None = None
-
-
-def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Document an endpoint's refusals: OpenAPI responses, one per status, that name the codes."""
-    by_status: dict[int, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    return {
-        status: {
-            "description": ", ".join(names),
-            "content": {
-                "application/problem+json": {
-                    "schema": {"$ref": "#/components/schemas/ProblemDocument"}
-                }
-            },
-        }
-        for status, names in sorted(by_status.items())
-    }
-
-
-class _StrictRequest(Request):
-    async def json(self) -> Any:  # noqa: ANN401  JSON is anything
-        try:
-            body = from_json(await self.body(), allow_inf_nan=False)
-            json.loads(self._body, object_pairs_hook=_refuse_repetition)
-        except ValueError as error:
-            raise FaregateError(
-                "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
-            ) from error
-        return body
-
-
-def _refuse_repetition(pairs: list[tuple[str, Any]]) -> None:
-    # Of two values a gateway may check one and we take the other.
-    if len(pairs) != len({name for name, _ in pairs}):
-        raise ValueError("a field is named twice")
-
-
-class StrictRoute(APIRoute):
-    """A route whose body is JSON by its content type and by RFC 8259, and not larger than 1 MiB."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler."""
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            strict_request = _StrictRequest(request.scope, request.receive)
-            if self.body_field is not None:
-                await read_body(strict_request)
-                media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-                if media_type.lower() != "application/json":
-                    raise FaregateError("unsupported_media_type")
-                # FastAPI would say 400 for whatever goes wrong while it reads JSON.
-                await strict_request.json()
-            return await handle(strict_request)
-
-        return strict
-
-
-async def read_body(request: Request) -> bytes:
-    """Give a request's body; the request keeps it.
-
-    Raises FaregateError: body_too_large, as soon as it is.
-    """
-    chunks = bytearray()
-    async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > MAX_BODY_BYTES:
-            raise FaregateError("body_too_large", {"limit_bytes": MAX_BODY_BYTES})
-    request._body = bytes(chunks)
-    return request._body
-
-
 def new_router(tag: str) -> APIRouter:
     """Make the router of a function's module."""
     return APIRouter(tags=[tag], route_class=StrictRoute)
@@ -191,13 +96,12 @@ def create_app(*names: str) -> FastAPI:
         for backend in backends.values():
             await backend.close()
 
-    app = FastAPI(
+    app = Api(
         title="Faregate",
         version=VERSION,
         description="Prepaid billing for compute and AI platforms.",
         lifespan=lifespan,
         responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
-        separate_input_output_schemas=False,
     )
     app.state.backends = backends
     app.state.settings = settings
@@ -228,7 +132,7 @@ def entry_point(name: str) -> Callable[[Request], Awaitable[Any]]:
 
     It returns the app, a valid answer to Starlette, which calls it with the request's own channel.
     """
-    _log_as_json()
+    log_as_json()
     app = create_app(name)
 
     async def serve(_: Request) -> Any:  # noqa: ANN401  the framework's type for answers omits apps
@@ -369,30 +273,3 @@ def _methods(request: Request) -> set[str]:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return found
-
-
-class _JsonFormatter(logging.Formatter):
-    """One line of JSON a record, with the field names that Cloud Logging knows."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write a record; nothing of a request's body or its credentials is ever in it."""
-        line: dict[str, Any] = {
-            "severity": record.levelname,
-            "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name in _FIELDS},
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-_FIELDS = {"request_id", "method", "path", "status", "duration_ms"}
-
-
-def _log_as_json() -> None:
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(_JsonFormatter())
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False

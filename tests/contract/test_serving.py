@@ -180,7 +180,7 @@ def test_a_statement_that_waits_too_long_is_a_problem_for_a_while(
 ) -> None:
     client, organization = function("sessions"), platform.organization(usd=1)
     impatient = sql.SQL("alter role faregate_functions in database {} set lock_timeout = '50ms'")
-    platform.owner.execute(impatient.format(sql.Identifier(platform.database.name)))
+    platform.alter(impatient.format(sql.Identifier(platform.database.name)))
     with platform.owner.transaction():
         platform.run(
             "select from billing.wallets where organization_id = %s for update", organization.id
@@ -194,7 +194,7 @@ def test_the_unforeseen_tells_the_caller_nothing_and_the_log_everything(
     function: Load, platform: Platform, log: io.StringIO
 ) -> None:
     passport = platform.organization().passport
-    platform.run("drop function api.get_wallet(jsonb)")
+    platform.alter("drop function api.get_wallet(jsonb)")
     response = function("credits").get("/v1/credits", by=passport)
     document = problem(response, 500, "internal")
     assert document.keys() == {"type", "title", "status", "code", "request_id"}

@@ -24,8 +24,8 @@ KINDS = {"endpoints", "schedules", "tasks"}
 
 # Imports go down, never along: functions never import each other, nor do backends.
 _LEVELS = [
-    {"settings", "errors", "money"},
-    {"backends"},
+    {"settings", "errors", "money", "log"},
+    {"backends", "document", "request"},
     {"function"},
     {"caller", "contract"},
     KINDS,

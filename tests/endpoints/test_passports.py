@@ -197,7 +197,7 @@ def test_a_rotated_passport_does_not_outlive_who_rotated_it(
 
 def test_the_plan_limits_live_passports(client: Client, platform: Platform) -> None:
     owner = platform.organization()
-    platform.run("update billing.plans set max_passports = 2 where id = 'free'")
+    platform.alter("update billing.plans set max_passports = 2 where id = 'free'")
     made = done(client.post("/v1/passports", CI, by=owner.passport), 201)
     problem(client.post("/v1/passports", CI, by=owner.passport), 409, "passport_limit_reached")
     done(client.post(f"/v1/passports/{made['id']}/revoke", by=owner.passport))

@@ -218,7 +218,7 @@ def test_a_stop_after_the_money_ended_tells_when_it_did(client: Client, platform
 def test_a_price_is_frozen_at_the_start(client: Client, platform: Platform) -> None:
     organization = platform.organization(usd=10)
     before = _start(client, organization)
-    platform.run(
+    platform.alter(
         "insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)"
         " values ('free', 'session.small', 'hour', 900000, billing.now())"
     )
@@ -286,6 +286,7 @@ def test_estimates_a_session(client: Client, platform: Platform) -> None:
         pytest.param(SMALL | {"max_seconds": 31 * 86400 + 1}, "max_seconds", id="too long"),
         pytest.param(SMALL | {"max_seconds": "60"}, "max_seconds", id="text"),
         pytest.param(SMALL | {"max_seconds": 60.5}, "max_seconds", id="half a second"),
+        pytest.param(SMALL | {"max_seconds": 59.0}, "max_seconds", id="too short a float"),
         pytest.param(SMALL | {"max_seconds": True}, "max_seconds", id="a truth"),
         pytest.param(
             SMALL | {"heartbeat_timeout_seconds": 0}, "heartbeat_timeout_seconds", id="no patience"

@@ -74,9 +74,9 @@ Load = Callable[..., Client]
 
 
 @contextmanager
-def load(portal: BlockingPortal, name: str, environment: Mapping[str, str]) -> Iterator[Client]:
+def load(portal: BlockingPortal, name: str, settings: Mapping[str, str]) -> Iterator[Client]:
     """Load an entry point with functions-framework, and close afterwards what it opened."""
-    with _environment(environment):
+    with environment(settings):
         app = create_asgi_app(name, MAIN)  # type: ignore[no-untyped-call]
     function_app = vars(getattr(sys.modules.pop("main"), name))["app"]
 
@@ -95,11 +95,11 @@ def load(portal: BlockingPortal, name: str, environment: Mapping[str, str]) -> I
 
 
 @contextmanager
-def _environment(environment: Mapping[str, str]) -> Iterator[None]:
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Show exactly these settings; the framework also leaves FUNCTION_TARGET behind."""
     before = dict(os.environ)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(settings)
     try:
         yield
     finally:

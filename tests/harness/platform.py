@@ -7,6 +7,7 @@ from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
+from psycopg import sql
 
 from faregate.caller import new_key
 from infra.local.template import Database
@@ -40,16 +41,22 @@ class User:
     token: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Platform:
     """A database, looked at and furnished by its owner."""
 
     database: Database
     cloud: Cloud
     owner: Connection
+    is_altered: bool = False
 
     def run(self, statement: LiteralString, *values: object) -> None:
         self.owner.execute(statement, values)
+
+    def alter(self, statement: LiteralString | sql.Composed) -> None:
+        """Change what migrations made: no other test gets this database."""
+        self.is_altered = True
+        self.owner.execute(statement)
 
     def fetch(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         return self.owner.execute(query, values).fetchall()
@@ -151,9 +158,7 @@ class Platform:
         """Tell how many rows each table has, and every wallet: what a refusal must not change."""
         counts = {
             name: self.owner.execute(
-                psycopg.sql.SQL("select count(*) from billing.{}").format(
-                    psycopg.sql.Identifier(name)
-                )
+                sql.SQL("select count(*) from billing.{}").format(sql.Identifier(name))
             ).fetchall()
             for (name,) in self.fetch(_TABLES)
         }

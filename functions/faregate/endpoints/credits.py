@@ -116,13 +116,14 @@ async def estimate_cost(
     caller: Customer,
     sku: Annotated[str, Query(max_length=64, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)+$")],
     quantity: Annotated[
-        Decimal,
-        Query(ge=0, le=10**9, max_digits=19, decimal_places=9, description="In the SKU's unit."),
+        str, Query(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$", description="In the SKU's unit.")
     ],
     database: Database = use(Database),
 ) -> Estimate:
     """Tell what a quantity of a SKU costs now, say 2.5 hours of `session.small`. Needs `read`."""
-    row = await database.call_one("estimate_cost", caller=caller, sku=sku, quantity=quantity)
+    row = await database.call_one(
+        "estimate_cost", caller=caller, sku=sku, quantity=Decimal(quantity)
+    )
     return Estimate.model_validate(row)
 
 

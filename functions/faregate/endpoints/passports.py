@@ -10,6 +10,7 @@ from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer, new_key
 from faregate.contract import (
+    WHOLE,
     Cursor,
     IdempotencyKey,
     IssuedPassport,
@@ -44,7 +45,7 @@ class CreatePassportRequest(Body):
 class RotatePassportRequest(Body):
     """How long the old key lives on, in seconds, at most a week; 0 ends it now."""
 
-    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=WEEK_SECONDS)] = 0
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=WEEK_SECONDS), WHOLE] = 0
 
 
 @router.post(

@@ -18,7 +18,8 @@ from faregate.contract import (
     mark_replayed,
     writes,
 )
-from faregate.function import Answer, Body, new_router, refuses, use
+from faregate.document import refuses
+from faregate.function import Answer, Body, new_router, use
 
 router = new_router("register")
 backends = (Database, UserTokens)

@@ -10,6 +10,7 @@ from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
 from faregate.contract import (
+    WHOLE,
     Cursor,
     IdempotencyKey,
     Limit,
@@ -28,6 +29,8 @@ backends = (Database, UserTokens)
 
 Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
 MONTH_SECONDS = 31 * 24 * 3600
+MaxSeconds = Annotated[int, Field(strict=True, ge=60, le=MONTH_SECONDS), WHOLE]
+TimeoutSeconds = Annotated[int, Field(strict=True, ge=30, le=3600), WHOLE]
 
 
 class StartSessionRequest(Body):
@@ -35,8 +38,8 @@ class StartSessionRequest(Body):
 
     tier: Tier
     name: Name | None = None
-    max_seconds: Annotated[int, Field(strict=True, ge=60, le=MONTH_SECONDS)] | None = None
-    heartbeat_timeout_seconds: Annotated[int, Field(strict=True, ge=30, le=3600)] | None = None
+    max_seconds: MaxSeconds | None = None
+    heartbeat_timeout_seconds: TimeoutSeconds | None = None
 
 
 class StopSessionRequest(Body):

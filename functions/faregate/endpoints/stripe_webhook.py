@@ -6,7 +6,9 @@ from fastapi import Header, Request
 
 from faregate.backends.database import Database
 from faregate.backends.stripe_webhook import StripeWebhook
-from faregate.function import Answer, new_router, read_body, refuses, use
+from faregate.document import refuses
+from faregate.function import Answer, new_router, use
+from faregate.request import read_body
 
 router = new_router("stripe")
 backends = (Database, StripeWebhook)

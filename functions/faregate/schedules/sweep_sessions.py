@@ -11,7 +11,8 @@ from faregate.backends.database import Database
 from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
-from faregate.function import Answer, new_router, refuses, use
+from faregate.document import refuses
+from faregate.function import Answer, new_router, use
 
 router = new_router("schedules")
 backends = (Database, InvokerTokens, Tasks)

@@ -8,7 +8,8 @@ from pydantic import AwareDatetime
 from faregate.backends.database import Database
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
-from faregate.function import Answer, Body, new_router, refuses, use
+from faregate.document import refuses
+from faregate.function import Answer, Body, new_router, use
 
 router = new_router("tasks")
 backends = (Database, InvokerTokens)

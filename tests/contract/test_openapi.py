@@ -1,0 +1,130 @@
+"""openapi.json is the code's, and the code keeps what it promises."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from uuid import uuid4
+
+import httpx
+import pytest
+import uvicorn
+
+from faregate.function import FUNCTIONS, create_app
+from infra import openapi
+from tests.harness.answers import done
+from tests.harness.client import environment
+from tests.harness.platform import Platform
+
+REGENERATE = "run `make openapi`"
+
+# A request may be well formed and still ask for what no contract can rule out: a plan, a price or
+# a bracket that is a row, an expiry that has passed, a signature that only Stripe can make.
+SEMANTIC = [
+    *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout"],
+    *["/v1/passports", "/v1/stripe/webhook"],
+]
+
+
+def test_the_document_is_generated_from_the_code() -> None:
+    assert openapi.FILE.read_text() == openapi.text(), REGENERATE
+
+
+def test_the_document_names_no_machine() -> None:
+    assert "127.0.0.1" not in openapi.text()
+    assert ".invalid" not in openapi.text()
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = openapi.document()
+    schemas = set(document["components"]["schemas"])
+    text = json.dumps(document)
+    referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert referred == schemas
+
+
+@contextmanager
+def _serve(settings: dict[str, str]) -> Iterator[str]:
+    """Serve all functions on a port; give their address."""
+    with environment(settings):
+        app = create_app(*FUNCTIONS)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=10), trust_env=False) as http:
+                http.get(f"{address}/healthz").raise_for_status()
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def _bearer(credential: str) -> str:
+    return f'headers = {{ Authorization = "Bearer {credential}" }}'
+
+
+def _configuration(platform: Platform, address: str) -> str:
+    """Say who calls what, and which checks make no sense where."""
+    operator, user, owner = platform.operator(), platform.user(), platform.user()
+    platform.give(operator.id, 10**12)
+    # Whoever lists passports will sooner or later revoke the one it shows: a user has none.
+    platform.join(owner, platform.organization(), "owner")
+    session = httpx.post(
+        f"{address}/v1/sessions",
+        json={"tier": "small"},
+        headers={"Authorization": f"Bearer {operator.passport}", "Idempotency-Key": uuid4().hex},
+    )
+    session_id = done(session, 201)["id"]
+    rows = [
+        "[generation]\nmax-examples = 12\ndeterministic = true",
+        # Starts are refused for want of money, and what is made up is not found.
+        "[checks.positive_data_acceptance]\n"
+        'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
+        '[[operations]]\ninclude-path-regex = "^/v1/(credits|sessions)|customers"\n'
+        + _bearer(operator.passport),
+        '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
+        '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
+        '[[operations]]\ninclude-path-regex = "^/(schedules|tasks)/"\n'
+        + _bearer(platform.cloud.invoker_token()),
+        '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'
+        f'parameters = {{ "path.session_id" = "{session_id}" }}',
+        *(
+            f'[[operations]]\ninclude-path = "{path}"\n'
+            "[operations.checks]\npositive_data_acceptance.enabled = false"
+            for path in SEMANTIC
+        ),
+    ]
+    return "\n\n".join(rows)
+
+
+def test_the_contract_is_kept(platform: Platform, tmp_path: Path) -> None:
+    settings = platform.cloud.layout.functions_environment()
+    settings["DATABASE_URL"] = platform.database.functions_url
+    settings["TASKS_QUEUE"] = f"projects/test/locations/test/queues/{uuid4().hex}"
+    configuration = tmp_path / "schemathesis.toml"
+    with _serve(settings) as address:
+        configuration.write_text(_configuration(platform, address))
+        run = subprocess.run(
+            [
+                *[str(Path(sys.executable).with_name("schemathesis")), "--no-color"],
+                *["--config-file", str(configuration), "run", f"{address}/openapi.json"],
+                *["--continue-on-failure", "--workers", "1"],
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+    if run.returncode:
+        pytest.fail(run.stdout + run.stderr, pytrace=False)
+    # Nobody was locked out on the way, or the rest would have tested nothing.
+    assert "returned only 401/403" not in run.stdout
