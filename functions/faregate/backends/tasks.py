@@ -36,6 +36,7 @@ class Tasks:
 
     def _create_task(self, name: str, payload: dict[str, Any], run_at: str) -> None:
         from google.api_core.exceptions import Conflict, GoogleAPICallError
+        from google.auth.exceptions import GoogleAuthError
         from google.cloud.tasks_v2 import HttpMethod, HttpRequest, OidcToken, Task
 
         queue = self._settings.tasks_queue
@@ -57,7 +58,7 @@ class Tasks:
             self._client.create_task(parent=queue, task=task, timeout=10)
         except Conflict:  # AlreadyExists; over REST the library has no name for it
             return
-        except (GoogleAPICallError, OSError) as error:
+        except (GoogleAPICallError, GoogleAuthError, OSError) as error:
             raise FaregateError("unavailable") from error
 
     @cached_property
