@@ -184,13 +184,14 @@ class _Boundary:
                 ]
             await send(message)
 
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             await self.app(scope, receive, send_named)
         except Exception as error:  # noqa: BLE001  the caller learns nothing, the log learns everything
             failure = error
             if status == 0:
                 await _problem(request, "internal")(scope, receive, send_named)
+        failure = failure or (scope["state"].get("reason") if status >= 500 else None)
         log.log(
             logging.ERROR if failure or status >= 500 else logging.INFO,
             "request",
@@ -236,6 +237,7 @@ def _problem(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FaregateError)  # noqa: S101  registered for it
+    request.scope["state"]["reason"] = error.__cause__
     return _problem(request, error.code, error.detail, error.headers)
 
 

@@ -14,7 +14,6 @@ WITH_KEY = [each for each in OPERATIONS if each.method == "POST" and "heartbeat"
 TEN_MEGABYTES = 10 * 1024 * 1024
 
 BODIES = {
-    "nothing": b"",
     "half an object": b'{"',
     "a list": b"[]",
     "a list of one": b"[{}]",
@@ -83,6 +82,16 @@ def test_a_body_is_what_the_contract_says(
     everything: Everything, operation: Operation, content: bytes
 ) -> None:
     assert _post(everything, operation, content, "application/json") == 400
+
+
+@pytest.mark.parametrize("operation", [each for each in WITH_BODY if each.body], ids=str)
+def test_a_body_is_not_nothing(everything: Everything, operation: Operation) -> None:
+    assert _post(everything, operation, b"", "application/json") == 400
+
+
+@pytest.mark.parametrize("operation", [each for each in WITH_BODY if each.body], ids=str)
+def test_a_body_with_fields_is_not_left_out(everything: Everything, operation: Operation) -> None:
+    assert _post(everything, operation, b"", "application/json") == 400
 
 
 @pytest.mark.parametrize("operation", [each for each in WITH_BODY if each.body], ids=str)

@@ -190,6 +190,19 @@ def test_a_statement_that_waits_too_long_is_a_problem_for_a_while(
     done(client.post("/v1/sessions", {"tier": "small"}, by=organization.passport), 201)
 
 
+def test_the_log_tells_why_others_did_not_answer(
+    function: Load, platform: Platform, log: io.StringIO
+) -> None:
+    client = function("credits", STRIPE_API_URL="http://127.0.0.1:9")
+    passport = platform.organization().passport
+    response = client.post("/v1/credits/checkout", {"amount": "25.00"}, by=passport)
+    problem(response, 502, "payment_provider_unavailable")
+    (line,) = _lines(log)
+    assert line["severity"] == "ERROR"
+    assert "APIConnectionError" in line["exception"]
+    assert platform.cloud.layout.secrets.stripe_secret_key not in log.getvalue()
+
+
 def test_the_unforeseen_tells_the_caller_nothing_and_the_log_everything(
     function: Load, platform: Platform, log: io.StringIO
 ) -> None:
