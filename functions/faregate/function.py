@@ -85,6 +85,7 @@ def create_app(*names: str) -> FastAPI:
 
     Raises pydantic.ValidationError when a setting is missing or wrong: then nothing is served.
     """
+    log_as_json()
     modules = [import_module(f"faregate.{FUNCTIONS[name]}.{name}") for name in names]
     settings = HttpSettings()
     kinds: set[type[Backend]] = {Database}.union(*(module.backends for module in modules))
@@ -101,6 +102,7 @@ def create_app(*names: str) -> FastAPI:
         version=VERSION,
         description="Prepaid billing for compute and AI platforms.",
         lifespan=lifespan,
+        redirect_slashes=False,
         responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
     )
     app.state.backends = backends
@@ -132,7 +134,6 @@ def entry_point(name: str) -> Callable[[Request], Awaitable[Any]]:
 
     It returns the app, a valid answer to Starlette, which calls it with the request's own channel.
     """
-    log_as_json()
     app = create_app(name)
 
     async def serve(_: Request) -> Any:  # noqa: ANN401  the framework's type for answers omits apps

@@ -40,8 +40,8 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             strict_request = _StrictRequest(request.scope, request.receive)
-            if self.body_field is not None:
-                await read_body(strict_request)
+            # Without a body the defaults count, where there are any.
+            if self.body_field is not None and await read_body(strict_request):
                 media_type = request.headers.get("content-type", "").partition(";")[0].strip()
                 if media_type.lower() != "application/json":
                     raise FaregateError("unsupported_media_type")

@@ -383,15 +383,16 @@ begin
         return;
     end if;
     v_old := billing.lock_passport(v_caller, p_passport_id);
-    passport := billing.write_passport(
-        v_caller, v_old.name, v_old.permissions,
-        least(v_old.expires_at, v_caller.expires_at), p_key_hash, p_key_prefix
-    );
+    -- First, so that without an overlap the old one no longer counts towards the plan's limit.
     update billing.passports as p
     set expires_at = least(
         p.expires_at, billing.now() + make_interval(secs => p_overlap_seconds)
     )
     where p.organization_id = v_caller.organization_id and p.id = p_passport_id;
+    passport := billing.write_passport(
+        v_caller, v_old.name, v_old.permissions,
+        least(v_old.expires_at, v_caller.expires_at), p_key_hash, p_key_prefix
+    );
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
     values (
         v_caller.organization_id, v_caller.actor, 'rotate_passport', p_passport_id,

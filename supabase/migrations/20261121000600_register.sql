@@ -257,7 +257,11 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('claim:' || lower(p_email), 0));
     select o.id into v_organization_id
     from billing.organizations as o
-    where o.claimed_at is null and lower(o.billing_email) = lower(p_email);
+    left join billing.members as m on m.organization_id = o.id and m.role = 'owner'
+    left join auth.users as u on u.id = m.user_id
+    where (o.claimed_at is null and lower(o.billing_email) = lower(p_email))
+        or lower(u.email) = lower(p_email)
+    limit 1;
     if found then
         raise exception using
             errcode = 'FG409',

@@ -200,7 +200,13 @@ def test_the_plan_limits_live_passports(client: Client, platform: Platform) -> N
     platform.alter("update billing.plans set max_passports = 2 where id = 'free'")
     made = done(client.post("/v1/passports", CI, by=owner.passport), 201)
     problem(client.post("/v1/passports", CI, by=owner.passport), 409, "passport_limit_reached")
-    done(client.post(f"/v1/passports/{made['id']}/revoke", by=owner.passport))
+    rotated = done(client.post(f"/v1/passports/{made['id']}/rotate", by=owner.passport), 201)
+    overlapping = {"overlap_seconds": 60}
+    path = f"/v1/passports/{rotated['id']}"
+    problem(
+        client.post(f"{path}/rotate", overlapping, by=owner.passport), 409, "passport_limit_reached"
+    )
+    done(client.post(f"{path}/revoke", by=owner.passport))
     done(client.post("/v1/passports", CI, by=owner.passport), 201)
 
 

@@ -185,6 +185,16 @@ def test_an_operator_registers_a_customer_who_claims_it_later(
     assert claimed["organization"]["plan"] == "enterprise"
 
 
+def test_nobody_registers_a_customer_who_owns_an_organization(
+    client: Client, platform: Platform
+) -> None:
+    owner = platform.user("customer@example.com")
+    done(client.post("/v1/register", by=owner.token), 201)
+    operator = platform.operator()
+    again = client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport)
+    problem(again, 409, "already_registered")
+
+
 def test_a_claim_by_a_new_mailbox_brings_the_bonus(client: Client, platform: Platform) -> None:
     operator = platform.operator()
     done(client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport), 201)

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
+from fastapi import Body as JsonBody
 from fastapi import Response
 from pydantic import Field
 
@@ -95,10 +96,10 @@ async def list_passports(
 )
 async def rotate_passport(
     passport_id: UUID,
-    request: RotatePassportRequest,
     caller: Customer,
     idempotency_key: IdempotencyKey,
     response: Response,
+    request: RotatePassportRequest = JsonBody(default_factory=RotatePassportRequest),
     database: Database = use(Database),
 ) -> IssuedPassport:
     """Replace a passport by one with the same name and rights. Needs `write` and all it grants."""

@@ -3,6 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
+from fastapi import Body as JsonBody
 from fastapi import Response
 from pydantic import AwareDatetime, StringConstraints
 
@@ -83,10 +84,10 @@ def _registration(row: Row, key: str, response: Response) -> Registration:
     ),
 )
 async def register(
-    request: RegisterRequest,
     user: User,
     idempotency_key: IdempotencyKey,
     response: Response,
+    request: RegisterRequest = JsonBody(default_factory=RegisterRequest),
     database: Database = use(Database),
 ) -> Registration:
     """Register yourself: a user with a verified e-mail address becomes an organization's owner."""

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
+from fastapi import Body as JsonBody
 from fastapi import Query, Response
 from pydantic import AwareDatetime, Field
 
@@ -160,10 +161,10 @@ async def heartbeat_session(
 @router.post("/v1/sessions/{session_id}/stop", responses=writes("session_not_found"))
 async def stop_session(
     session_id: UUID,
-    request: StopSessionRequest,
     caller: Customer,
     idempotency_key: IdempotencyKey,
     response: Response,
+    request: StopSessionRequest = JsonBody(default_factory=StopSessionRequest),
     database: Database = use(Database),
 ) -> Session:
     """Stop a session and charge it to now; a closed one answers how it ended. Needs `write`."""
