@@ -306,31 +306,47 @@ begin
     if p_debit.amount_micros = 0 then
         return;
     end if;
-    for v_grant in
-        select g.id, g.remaining_micros
-        from billing.grants as g
-        where g.organization_id = p_debit.organization_id and not g.is_used_up
-        order by
-            g.priority asc, g.expires_at asc nulls last,
-            (g.category <> 'promotional') asc, g.id asc
-    loop
-        v_drawn_micros := least(v_left_micros, v_grant.remaining_micros);
-        update billing.grants as g
-        set
-            remaining_micros = g.remaining_micros - v_drawn_micros,
-            is_used_up = g.remaining_micros = v_drawn_micros
-        where g.organization_id = p_debit.organization_id and g.id = v_grant.id;
-        if v_drawn_micros = p_debit.amount_micros then
-            v_only_grant_id := v_grant.id;
-        else
+    -- Mostly the first grant pays it all.
+    update billing.grants as g
+    set
+        remaining_micros = g.remaining_micros - p_debit.amount_micros,
+        is_used_up = g.remaining_micros = p_debit.amount_micros
+    where
+        g.organization_id = p_debit.organization_id
+        and g.id = (
+            select f.id
+            from billing.grants as f
+            where f.organization_id = p_debit.organization_id and not f.is_used_up
+            order by
+                f.priority asc, f.expires_at asc nulls last,
+                (f.category <> 'promotional') asc, f.id asc
+            limit 1
+        )
+        and g.remaining_micros >= p_debit.amount_micros
+    returning g.id into v_only_grant_id;
+    if not found then
+        for v_grant in
+            select g.id, g.remaining_micros
+            from billing.grants as g
+            where g.organization_id = p_debit.organization_id and not g.is_used_up
+            order by
+                g.priority asc, g.expires_at asc nulls last,
+                (g.category <> 'promotional') asc, g.id asc
+        loop
+            v_drawn_micros := least(v_left_micros, v_grant.remaining_micros);
+            update billing.grants as g
+            set
+                remaining_micros = g.remaining_micros - v_drawn_micros,
+                is_used_up = g.remaining_micros = v_drawn_micros
+            where g.organization_id = p_debit.organization_id and g.id = v_grant.id;
             insert into billing.draw_downs (organization_id, sequence, grant_id, amount_micros)
             values (
                 p_debit.organization_id, v_wallet.last_sequence, v_grant.id, v_drawn_micros
             );
-        end if;
-        v_left_micros := v_left_micros - v_drawn_micros;
-        exit when v_left_micros = 0;
-    end loop;
+            v_left_micros := v_left_micros - v_drawn_micros;
+            exit when v_left_micros = 0;
+        end loop;
+    end if;
     insert into billing.transfers (
         organization_id, sequence, debit_account, credit_account, amount_micros,
         wallet_balance_micros, reason, grant_id, session_id, created_at
