@@ -89,7 +89,7 @@ def test_a_request_is_one_line_of_json_without_secrets(
     }
     written = log.getvalue().lower()
     issued = [calls[1].json()["key"], calls[5].json()["passport"]["key"]]
-    for secret in ("secret", "77", organization.passport, user.token, *issued):
+    for secret in ("secret", "limit", organization.passport, user.token, *issued):
         assert secret.lower() not in written
 
 
