@@ -7,6 +7,7 @@ import sys
 from faregate.function import FUNCTIONS
 from infra.bench.report import Line
 from infra.local import paths
+from infra.openapi import PLACEHOLDERS
 
 _SCRIPT = """
 import resource, sys, time
@@ -14,22 +15,6 @@ began = time.perf_counter()
 import main
 print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-
-# Values are only read for their form: nothing is called.
-_ENVIRONMENT = {
-    "DATABASE_URL": "postgresql://faregate_functions@127.0.0.1:9/none",
-    "SUPABASE_URL": "http://127.0.0.1:9",
-    "INVOKER_SERVICE_ACCOUNT": "invoker@example.com",
-    "INVOKER_AUDIENCE": "http://127.0.0.1:9",
-    "STRIPE_SECRET_KEY": "none",
-    "STRIPE_WEBHOOK_SECRET": "none",
-    "CHECKOUT_SUCCESS_URL": "http://127.0.0.1:9",
-    "CHECKOUT_CANCEL_URL": "http://127.0.0.1:9",
-    "TASKS_QUEUE": "projects/p/locations/l/queues/q",
-    "TASKS_TARGET_URL": "http://127.0.0.1:9",
-    "TASKS_SERVICE_ACCOUNT": "tasks@example.com",
-    "TASKS_AUDIENCE": "http://127.0.0.1:9",
-}
 
 
 def measure() -> list[Line]:
@@ -43,7 +28,7 @@ def measure() -> list[Line]:
 
 
 def _import(name: str) -> tuple[str, float, float]:
-    environment = {**os.environ, **_ENVIRONMENT, "FUNCTION_TARGET": name}
+    environment = {**os.environ, **PLACEHOLDERS, "FUNCTION_TARGET": name}
     environment["PYTHONPYCACHEPREFIX"] = str(paths.LOCAL / "pycache")
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for _ in range(2):  # the first one compiles

@@ -3,18 +3,9 @@
 import httpx
 from fastapi import FastAPI, Request, Response
 
+from faregate.function import FUNCTIONS
 from faregate.function import create_app as create_function
 from infra.local.layout import Layout
-
-FUNCTIONS = (
-    "register",
-    "passports",
-    "credits",
-    "stripe_webhook",
-    "sessions",
-    "sweep_sessions",
-    "stop_session",
-)
 
 
 def create_app() -> FastAPI:
