@@ -51,7 +51,7 @@ return encode(
             overlay( -- noqa: LT01
                 uuid_send(gen_random_uuid())
                 placing substring( -- noqa: PRS
-                    int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3
+                    int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3
                 )
                 from 1 for 6
             ),

@@ -66,48 +66,26 @@ comment on type billing.caller is
 'Who calls: the organization they act for, what they may do, their name in the audit log
 (passport:<id> or user:<id>) and when their passport ends.';
 
--- billing.caller_by_passport: the caller that a passport's SHA-256 (hex) stands for.
---
--- Raises  FG401 invalid_passport  unknown, expired or revoked: all the same to the outside
-create function billing.caller_by_passport(p_passport_hash text)
-returns billing.caller
+-- billing.note_passport_use: remember that a passport was used. Once a minute is enough to see
+-- that a key is alive, and nobody waits for it.
+create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_now timestamptz)
+returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-    v_passport record;
-    v_now timestamptz := billing.now();
 begin
-    select p.organization_id, p.id, p.permissions, p.expires_at, o.plan_id, u.last_used_at
-    into v_passport
-    from billing.passports as p
-    inner join billing.organizations as o on o.id = p.organization_id
-    left join billing.passport_uses as u
-        on u.organization_id = p.organization_id and u.passport_id = p.id
-    where p.key_hash = decode(p_passport_hash, 'hex')
-        and p.revoked_at is null
-        and (p.expires_at is null or p.expires_at > v_now);
-    if not found then
-        raise exception using errcode = 'FG401', message = 'invalid_passport';
-    end if;
-    -- Once a minute is enough for a person to see that a key is alive, and nobody waits for it.
-    if v_passport.last_used_at is null then
-        insert into billing.passport_uses (organization_id, passport_id, last_used_at)
-        values (v_passport.organization_id, v_passport.id, v_now)
-        on conflict do nothing;
-    elsif v_passport.last_used_at < v_now - interval '1 minute' then
-        update billing.passport_uses as u set last_used_at = v_now
-        where (u.organization_id, u.passport_id) in (
-            select q.organization_id, q.passport_id
-            from billing.passport_uses as q
-            where q.organization_id = v_passport.organization_id and q.passport_id = v_passport.id
-            for update skip locked
-        );
-    end if;
-    return row(
-        v_passport.organization_id, v_passport.plan_id, v_passport.permissions,
-        'passport:' || v_passport.id, v_passport.expires_at
-    )::billing.caller;
+    insert into billing.passport_uses (organization_id, passport_id, last_used_at)
+    values (p_organization_id, p_id, p_now)
+    on conflict do nothing;
+    update billing.passport_uses as u set last_used_at = p_now
+    where (u.organization_id, u.passport_id) in (
+        select q.organization_id, q.passport_id
+        from billing.passport_uses as q
+        where q.organization_id = p_organization_id
+            and q.passport_id = p_id
+            and q.last_used_at < p_now
+        for update skip locked
+    );
 end
 $$;
 
@@ -163,8 +141,8 @@ $$;
 -- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid,
 -- "organization_id": uuid|null}.
 --
--- Raises  FG401 invalid_passport, FG403 not_registered, FG400 organization_required,
---         FG404 organization_not_found
+-- Raises  FG401 invalid_passport  unknown, expired or revoked: all the same to the outside
+--         FG403 not_registered, FG400 organization_required, FG404 organization_not_found
 --         FG403 permission_denied  the caller lacks p_permission; detail names it
 create function billing.authenticate(p_caller jsonb, p_permission text)
 returns billing.caller
@@ -173,9 +151,33 @@ set search_path = ''
 as $$
 declare
     v_caller billing.caller;
+    v_now timestamptz;
+    v_passport_id uuid;
+    v_last_used_at timestamptz;
 begin
     if p_caller ? 'passport_hash' then
-        v_caller := billing.caller_by_passport(p_caller ->> 'passport_hash');
+        -- On the path of every call, so it is one statement.
+        v_now := billing.now();
+        select
+            p.organization_id, o.plan_id, p.permissions, 'passport:' || p.id, p.expires_at,
+            p.id, u.last_used_at
+        into
+            v_caller.organization_id, v_caller.plan_id, v_caller.permissions, v_caller.actor,
+            v_caller.expires_at,
+            v_passport_id, v_last_used_at
+        from billing.passports as p
+        inner join billing.organizations as o on o.id = p.organization_id
+        left join billing.passport_uses as u
+            on u.organization_id = p.organization_id and u.passport_id = p.id
+        where p.key_hash = decode(p_caller ->> 'passport_hash', 'hex')
+            and p.revoked_at is null
+            and (p.expires_at is null or p.expires_at > v_now);
+        if not found then
+            raise exception using errcode = 'FG401', message = 'invalid_passport';
+        end if;
+        if v_last_used_at is null or v_last_used_at < v_now - interval '1 minute' then
+            perform billing.note_passport_use(v_caller.organization_id, v_passport_id, v_now);
+        end if;
     else
         v_caller := billing.caller_by_user(
             (p_caller ->> 'user_id')::uuid, (p_caller ->> 'organization_id')::uuid

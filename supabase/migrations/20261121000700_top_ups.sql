@@ -1,12 +1,16 @@
 -- Buying credits: a top-up is asked for, paid at a provider,
 -- and granted once when the provider says so.
 
+create type billing.top_up_status as enum (
+    'pending', 'processing', 'paid', 'failed', 'expired', 'needs_review'
+);
+
 create table billing.top_ups (
     organization_id uuid not null references billing.wallets (organization_id),
     id uuid not null default billing.uuidv7(),
     amount_micros bigint not null,
     bonus_micros bigint not null,
-    status text not null default 'pending',
+    status billing.top_up_status not null default 'pending',
     checkout_session_id text,
     checkout_url text,
     created_by text not null,
@@ -14,12 +18,10 @@ create table billing.top_ups (
     paid_at timestamptz,
     primary key (organization_id, id),
     constraint top_ups_checkout_session_key unique (checkout_session_id),
-    constraint top_ups_amount_in_bounds check (amount_micros between 1 and 1000000000000),
-    constraint top_ups_amount_is_whole_cents check (amount_micros % 10000 = 0),
-    constraint top_ups_bonus_in_bounds check (bonus_micros between 0 and amount_micros),
-    constraint top_ups_status_is_known check (
-        status in ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review')
+    constraint top_ups_amount_is_whole_cents check (
+        amount_micros between 1 and 1000000000000 and amount_micros % 10000 = 0
     ),
+    constraint top_ups_bonus_in_bounds check (bonus_micros between 0 and amount_micros),
     constraint top_ups_paid_has_a_time check ((status = 'paid') = (paid_at is not null))
 );
 alter table billing.top_ups enable row level security;

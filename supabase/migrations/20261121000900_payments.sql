@@ -1,22 +1,21 @@
 -- Payments: the provider's notifications, stored before anything else, and what they did.
 
+create type billing.payment_provider as enum ('stripe');
+
+create type billing.payment_outcome as enum (
+    'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
+    'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
+);
+
 create table billing.payment_events (
-    provider text not null,
+    provider billing.payment_provider not null,
     id text not null,
     type text not null,
     payload jsonb not null,
-    outcome text not null,
+    outcome billing.payment_outcome not null,
     organization_id uuid,
     received_at timestamptz not null default billing.now(),
-    primary key (provider, id),
-    constraint payment_events_provider_is_known check (provider in ('stripe')),
-    constraint payment_events_outcome_is_known check (
-        outcome in (
-            'credited', 'already_credited', 'awaiting_payment', 'payment_failed',
-            'checkout_expired', 'needs_review', 'unknown_type', 'unknown_top_up',
-            'foreign_account', 'foreign_mode'
-        )
-    )
+    primary key (provider, id)
 );
 alter table billing.payment_events enable row level security;
 create index payment_events_to_review on billing.payment_events (received_at)
@@ -30,7 +29,7 @@ create table billing.payments (
     organization_id uuid not null,
     id uuid not null default billing.uuidv7(),
     top_up_id uuid not null,
-    provider text not null,
+    provider billing.payment_provider not null,
     provider_payment_id text not null,
     amount_micros bigint not null,
     paid_at timestamptz not null,
@@ -143,13 +142,13 @@ $$;
 -- Returns the outcome.
 -- Locks   the top-up, then the wallet.
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups)
-returns text
+returns billing.payment_outcome
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_amount text := p_checkout ->> 'amount_total';
-    v_status text;
+    v_status billing.top_up_status;
 begin
     if p_top_up.status = 'paid' then
         return 'already_credited';
@@ -189,7 +188,7 @@ begin
         when 'expired' then 'checkout_expired'
         when 'failed' then 'payment_failed'
         when 'processing' then 'awaiting_payment'
-        else v_status
+        else 'needs_review'
     end;
 end
 $$;
@@ -202,7 +201,7 @@ $$;
 -- p_account is our own account id where events of connected accounts can arrive, else null.
 -- Locks   the event, then the top-up, then the wallet.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean)
-returns table (outcome text, duplicate boolean)
+returns table (outcome billing.payment_outcome, duplicate boolean)
 language plpgsql
 security definer
 set search_path = ''

@@ -157,7 +157,8 @@ _RULES: dict[str, LiteralString] = {
         inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'c')
         where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
             and (
-                a.attname like '%\\_micros' and a.atttypid <> 'bigint'::regtype
+                a.attname like '%\\_micros'
+                and a.atttypid not in ('bigint'::regtype, 'billing.amount'::regtype)
                 or a.atttypid in ('real'::regtype, 'double precision'::regtype, 'money'::regtype)
                 or a.attname like '%\\_at' and a.atttypid <> 'timestamptz'::regtype
             )

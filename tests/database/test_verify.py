@@ -29,7 +29,7 @@ _BREAKS: dict[str, _Break] = {
     ),
     "a bigger grant": (
         "update billing.grants set amount_micros = amount_micros + 1,"
-        " remaining_micros = remaining_micros + 1, is_used_up = false"
+        " remaining_micros = remaining_micros + 1"
         " where category = 'promotional'",
         {"wallet settled = what its grants have left", "grant = its one credit"},
     ),
@@ -49,7 +49,7 @@ _BREAKS: dict[str, _Break] = {
         {"balance after = running sum"},
     ),
     "money moved between grants": (
-        "update billing.grants set is_used_up = false,"
+        "update billing.grants set"
         " remaining_micros = remaining_micros + case category when 'paid' then -2 else 1 end",
         {"grant remaining = amount − draw-downs"},
     ),
