@@ -6,9 +6,13 @@
 
 create type billing.account as enum (
     'wallet',
+    'debt',
     'provider_clearing',
+    'provider_fees',
     'promotion',
-    'revenue_sessions'
+    'expired',
+    'revenue_sessions',
+    'revenue_usage'
 );
 comment on type billing.account is
 'An account is (organization, account). The wallet keeps a running balance; any other''s balance is
@@ -16,9 +20,18 @@ the sum of its transfers: what it was credited less what it was debited.';
 
 create type billing.reason as enum (
     'registration_bonus',
+    'promotion',
     'top_up',
     'top_up_bonus',
-    'session'
+    'session',
+    'capture',
+    'expiry',
+    'refund',
+    'refund_failed',
+    'dispute',
+    'dispute_won',
+    'dispute_fee',
+    'debt_repayment'
 );
 comment on type billing.reason is 'What a transfer is for.';
 
@@ -49,7 +62,7 @@ comment on table billing.wallets is
 of the newest transfer.';
 
 create table billing.grants (
-    organization_id uuid not null references billing.wallets (organization_id),
+    organization_id uuid not null,
     id uuid not null default billing.uuidv7(),
     category billing.grant_category not null,
     priority smallint not null default 100,
@@ -60,9 +73,7 @@ create table billing.grants (
     effective_at timestamptz not null default billing.now(),
     expires_at timestamptz,
     primary key (organization_id, id),
-    constraint grants_remaining_in_bounds check (remaining_micros between 0 and amount_micros),
-    constraint grants_paid_has_a_payment check (category <> 'paid' or payment_id is not null),
-    constraint grants_expire_after_they_start check (expires_at > effective_at)
+    constraint grants_remaining_in_bounds check (remaining_micros between 0 and amount_micros)
 )
 with (fillfactor = 50);
 alter table billing.grants enable row level security;
@@ -75,7 +86,8 @@ create unique index grants_payment_category_key
 on billing.grants (organization_id, payment_id, category);
 comment on table billing.grants is
 'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
-first, oldest. The sum of what remains is the wallet''s settled balance.';
+first, oldest. The sum of what remains is the wallet''s settled balance. No foreign key: only
+billing.credit_wallet makes grants, and has just updated the wallet.';
 
 create table billing.transfers (
     organization_id uuid not null,
@@ -207,7 +219,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_wallet billing.wallets;
+    v_settled_micros bigint;
+    v_sequence bigint;
     v_grant_id uuid := billing.uuidv7();
 begin
     update billing.wallets as w
@@ -215,7 +228,7 @@ begin
         settled_micros = w.settled_micros + p_amount_micros,
         last_sequence = w.last_sequence + 1
     where w.organization_id = p_organization_id
-    returning w.* into strict v_wallet;
+    returning w.settled_micros, w.last_sequence into strict v_settled_micros, v_sequence;
     insert into billing.grants (
         organization_id, id, category, amount_micros, remaining_micros, payment_id
     )
@@ -228,8 +241,8 @@ begin
         amount_micros, wallet_balance_micros, reason, grant_id
     )
     values (
-        p_organization_id, v_wallet.last_sequence, p_from, 'wallet',
-        p_amount_micros, v_wallet.settled_micros, p_reason, v_grant_id
+        p_organization_id, v_sequence, p_from, 'wallet',
+        p_amount_micros, v_settled_micros, p_reason, v_grant_id
     );
     return v_grant_id;
 end
@@ -298,7 +311,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_wallet billing.wallets;
+    v_settled_micros bigint;
+    v_sequence bigint;
     v_grant record;
     v_left_micros bigint := p_debit.amount_micros;
     v_drawn_micros bigint;
@@ -310,7 +324,7 @@ begin
         held_micros = w.held_micros + p_debit.held_change_micros,
         last_sequence = w.last_sequence + sign(p_debit.amount_micros)::bigint
     where w.organization_id = p_debit.organization_id
-    returning w.* into strict v_wallet;
+    returning w.settled_micros, w.last_sequence into strict v_settled_micros, v_sequence;
     if p_debit.amount_micros = 0 then
         return;
     end if;
@@ -347,7 +361,7 @@ begin
             where g.organization_id = p_debit.organization_id and g.id = v_grant.id;
             insert into billing.draw_downs (organization_id, sequence, grant_id, amount_micros)
             values (
-                p_debit.organization_id, v_wallet.last_sequence, v_grant.id, v_drawn_micros
+                p_debit.organization_id, v_sequence, v_grant.id, v_drawn_micros
             );
             v_left_micros := v_left_micros - v_drawn_micros;
             exit when v_left_micros = 0;
@@ -358,8 +372,8 @@ begin
         wallet_balance_micros, reason, grant_id, session_id, created_at
     )
     values (
-        p_debit.organization_id, v_wallet.last_sequence, 'wallet', p_debit.credit_account,
-        p_debit.amount_micros, v_wallet.settled_micros, p_debit.reason, v_only_grant_id,
+        p_debit.organization_id, v_sequence, 'wallet', p_debit.credit_account,
+        p_debit.amount_micros, v_settled_micros, p_debit.reason, v_only_grant_id,
         p_debit.session_id, p_now
     );
 end

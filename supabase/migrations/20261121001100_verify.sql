@@ -171,7 +171,12 @@ begin
         from grants as g
         left join billing.payments as p
             on p.organization_id = g.organization_id and p.id = g.payment_id
-        where g.payment_id is not null and p.id is null
+        where (g.payment_id is not null or g.category = 'paid') and p.id is null
+
+        union all
+        select g.organization_id, 'grant has a wallet', g.id::text, 1, 0
+        from grants as g
+        where not exists (select from wallets as w where w.organization_id = g.organization_id)
 
         union all
         select u.organization_id, 'paid top-up = its payment', u.id::text, 1, count(p.id)
