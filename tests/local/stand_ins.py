@@ -1,4 +1,7 @@
-"""The stand-ins of `make up` on their own thread, and in the functions' place a receiver."""
+"""The stand-ins of `make up` on their own thread, and in the functions' place a receiver.
+
+A `Shop` is what a test does at Stripe: as the functions, as a customer, as a bank.
+"""
 
 import json
 import random
@@ -10,7 +13,11 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 from time import monotonic
+from typing import Any
+from uuid import uuid4
 
+import httpx
+import stripe
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from psycopg.conninfo import make_conninfo
@@ -85,6 +92,103 @@ class StandIns:
     layout: Layout
     database: Database
     receiver: Receiver
+
+
+class Shop:
+    """Sells credits through Stripe's own client, and knows what its customers and banks do."""
+
+    WEBHOOK = "/v1/stripe/webhook"
+    URL = "http://127.0.0.1:9"
+
+    def __init__(
+        self, stand_ins: StandIns, http: httpx.Client, stripe_http: stripe.HTTPXClient
+    ) -> None:
+        self._stand_ins, self._http, self._stripe_http = stand_ins, http, stripe_http
+        self.client = self.connect(stand_ins.layout.secrets.stripe_secret_key)
+        self.events()
+
+    def connect(self, key: str) -> stripe.StripeClient:
+        """Give Stripe's client for a key."""
+        return stripe.StripeClient(
+            key,
+            base_addresses={"api": self._stand_ins.layout.stripe_url},
+            http_client=self._stripe_http,
+            max_network_retries=0,
+        )
+
+    def parameters(self, **changes: object) -> dict[str, Any]:
+        """Tell what a checkout of 25 USD takes, but for the changes."""
+        return {
+            "mode": "payment",
+            "client_reference_id": "order-7",
+            "line_items": [
+                {
+                    "quantity": 2,
+                    "price_data": {
+                        "currency": "usd",
+                        "unit_amount": 1250,
+                        "product_data": {"name": "Credits"},
+                    },
+                }
+            ],
+            "metadata": {"order": "7"},
+            "payment_intent_data": {"metadata": {"order": "7"}},
+            "success_url": f"{self.URL}/paid?checkout={{CHECKOUT_SESSION_ID}}",
+            "cancel_url": f"{self.URL}/cancelled",
+        } | changes
+
+    def checkout(self, key: str = "", **changes: object) -> stripe.checkout.Session:
+        """Make a checkout."""
+        asked: Any = self.parameters(**changes)
+        return self.client.v1.checkout.sessions.create(
+            asked, {"idempotency_key": key or uuid4().hex}
+        )
+
+    def choose(self, checkout: stripe.checkout.Session, method: str) -> httpx.Response:
+        """Press one of the buttons of a pay page."""
+        url = f"{self._stand_ins.layout.stripe_url}/pay/{checkout.id}"
+        return self._http.post(url, data={"method": method})
+
+    def sell(self, method: str = "card", **changes: object) -> stripe.PaymentIntent:
+        """Make a checkout, have it paid, and give its payment."""
+        checkout = self.checkout("", **changes)
+        self.choose(checkout, method)
+        paid = self.client.v1.checkout.sessions.retrieve(checkout.id)
+        return self.client.v1.payment_intents.retrieve(str(paid.payment_intent))
+
+    def control(self, path: str, **form: str) -> dict[str, Any]:
+        """Do what a customer's bank does."""
+        answer = self._http.post(f"{self._stand_ins.layout.stripe_url}/{path}", data=form)
+        answer.raise_for_status()
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def events(self) -> dict[str, Any]:
+        """Give the objects of what arrived, by type, each signature checked by Stripe's library."""
+        secret = self._stand_ins.layout.secrets.stripe_webhook_secret
+        found = [
+            stripe.Webhook.construct_event(each.body, each.headers["stripe-signature"], secret)
+            for each in self._stand_ins.receiver.all(self.WEBHOOK)
+        ]
+        return {event.type: event.data.object for event in found}
+
+    @contextmanager
+    def losing_webhooks(self) -> Iterator[None]:
+        """Have every event of the block lost on its way."""
+        self.control("_webhooks", deliver="false")
+        try:
+            yield
+        finally:
+            self.control("_webhooks", deliver="true")
+
+
+@contextmanager
+def run_shop(stand_ins: StandIns) -> Iterator[Shop]:
+    """Open a shop until the block ends."""
+    stripe_http = stripe.HTTPXClient(allow_sync_methods=True)
+    with httpx.Client(trust_env=False) as http:
+        yield Shop(stand_ins, http, stripe_http)
+    stripe_http.close()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

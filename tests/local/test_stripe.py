@@ -1,6 +1,6 @@
 """The stand-in for Stripe, seen by Stripe's own library."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -8,97 +8,18 @@ import httpx
 import pytest
 import stripe
 
-from tests.local.stand_ins import Receiver, StandIns
-
-WEBHOOK = "/v1/stripe/webhook"
-SHOP = "http://127.0.0.1:9"
-
-Checkout = stripe.checkout.Session
-Parameters = dict[str, Any]
-Choose = Callable[[Checkout, str], httpx.Response]
+from tests.local.stand_ins import Receiver, Shop, StandIns, run_shop
 
 
 @pytest.fixture
-def connect(stand_ins: StandIns) -> Iterator[Callable[[str], stripe.StripeClient]]:
-    """Give Stripe's client for a key."""
-    http = stripe.HTTPXClient(allow_sync_methods=True)
-
-    def connect_with(key: str) -> stripe.StripeClient:
-        return stripe.StripeClient(
-            key,
-            base_addresses={"api": stand_ins.layout.stripe_url},
-            http_client=http,
-            max_network_retries=0,
-        )
-
-    yield connect_with
-    http.close()  # type: ignore[no-untyped-call]
+def shop(stand_ins: StandIns) -> Iterator[Shop]:
+    """Give whoever sells credits."""
+    with run_shop(stand_ins) as running:
+        yield running
 
 
-@pytest.fixture
-def client(
-    stand_ins: StandIns, connect: Callable[[str], stripe.StripeClient]
-) -> stripe.StripeClient:
-    """Give Stripe's client as the functions have it."""
-    return connect(stand_ins.layout.secrets.stripe_secret_key)
-
-
-@pytest.fixture
-def choose(stand_ins: StandIns) -> Iterator[Choose]:
-    """Press one of the buttons of a pay page."""
-    with httpx.Client(trust_env=False) as http:
-
-        def press(checkout: Checkout, method: str) -> httpx.Response:
-            url = f"{stand_ins.layout.stripe_url}/pay/{checkout.id}"
-            return http.post(url, data={"method": method})
-
-        yield press
-
-
-@pytest.fixture
-def events(stand_ins: StandIns) -> Callable[[], dict[str, Any]]:
-    """Give the events that arrived, by type, having had Stripe's library check each signature."""
-    secret = stand_ins.layout.secrets.stripe_webhook_secret
-    stand_ins.receiver.all(WEBHOOK)
-
-    def arrived() -> dict[str, Any]:
-        found = [
-            stripe.Webhook.construct_event(each.body, each.headers["stripe-signature"], secret)
-            for each in stand_ins.receiver.all(WEBHOOK)
-        ]
-        return {event.type: event.data.object for event in found}
-
-    return arrived
-
-
-def parameters(**changes: object) -> Parameters:
-    return {
-        "mode": "payment",
-        "client_reference_id": "order-7",
-        "line_items": [
-            {
-                "quantity": 2,
-                "price_data": {
-                    "currency": "usd",
-                    "unit_amount": 1250,
-                    "product_data": {"name": "Credits"},
-                },
-            }
-        ],
-        "metadata": {"order": "7"},
-        "payment_intent_data": {"metadata": {"order": "7"}},
-        "success_url": f"{SHOP}/paid?checkout={{CHECKOUT_SESSION_ID}}",
-        "cancel_url": f"{SHOP}/cancelled",
-    } | changes
-
-
-def create(client: stripe.StripeClient, key: str = "", **changes: object) -> Checkout:
-    asked: Any = parameters(**changes)
-    return client.v1.checkout.sessions.create(asked, {"idempotency_key": key or uuid4().hex})
-
-
-def test_a_checkout_is_what_was_asked_for(client: stripe.StripeClient) -> None:
-    checkout = create(client)
+def test_a_checkout_is_what_was_asked_for(shop: Shop) -> None:
+    checkout = shop.checkout()
     assert (checkout.amount_total, checkout.currency) == (2500, "usd")
     assert (checkout.status, checkout.payment_status) == ("open", "unpaid")
     assert checkout.client_reference_id == "order-7"
@@ -106,33 +27,33 @@ def test_a_checkout_is_what_was_asked_for(client: stripe.StripeClient) -> None:
     assert checkout.metadata["order"] == "7"
 
 
-def test_a_checkout_can_be_retrieved(client: stripe.StripeClient) -> None:
-    checkout = create(client)
-    assert client.v1.checkout.sessions.retrieve(checkout.id) == checkout
+def test_a_checkout_can_be_retrieved(shop: Shop) -> None:
+    checkout = shop.checkout()
+    assert shop.client.v1.checkout.sessions.retrieve(checkout.id) == checkout
 
 
-def test_the_same_key_answers_the_same_checkout(client: stripe.StripeClient) -> None:
-    first, second = create(client, "repeated-key"), create(client, "repeated-key")
+def test_the_same_key_answers_the_same_checkout(shop: Shop) -> None:
+    first, second = shop.checkout("repeated-key"), shop.checkout("repeated-key")
     assert second == first
     assert second.last_response is not None
     assert second.last_response.headers["idempotent-replayed"] == "true"
 
 
-def test_the_same_key_with_other_parameters_is_a_conflict(client: stripe.StripeClient) -> None:
-    create(client, "conflicting-key")
+def test_the_same_key_with_other_parameters_is_a_conflict(shop: Shop) -> None:
+    shop.checkout("conflicting-key")
     with pytest.raises(stripe.IdempotencyError):
-        create(client, "conflicting-key", client_reference_id="order-8")
+        shop.checkout("conflicting-key", client_reference_id="order-8")
 
 
-def test_another_key_is_refused(connect: Callable[[str], stripe.StripeClient]) -> None:
+def test_another_key_is_refused(shop: Shop) -> None:
     with pytest.raises(stripe.AuthenticationError) as refusal:
-        create(connect("sk_test_somebody_else"))
+        shop.connect("sk_test_somebody_else").v1.checkout.sessions.list()
     assert refusal.value.http_status == 401
 
 
-def test_an_unknown_checkout_is_missing(client: stripe.StripeClient) -> None:
+def test_an_unknown_checkout_is_missing(shop: Shop) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refusal:
-        client.v1.checkout.sessions.retrieve("cs_test_nothing")
+        shop.client.v1.checkout.sessions.retrieve("cs_test_nothing")
     assert (refusal.value.http_status, refusal.value.code) == (404, "resource_missing")
 
 
@@ -155,110 +76,162 @@ def line(**changes: object) -> dict[str, Any]:
         ),
     ],
 )
-def test_refuses_a_checkout_with(
-    client: stripe.StripeClient, changes: Parameters, param: str | None
-) -> None:
+def test_refuses_a_checkout_with(shop: Shop, changes: dict[str, Any], param: str | None) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refusal:
-        create(client, **changes)
+        shop.checkout(**changes)
     assert (refusal.value.http_status, refusal.value.param) == (400, param)
 
 
-def test_an_expired_checkout_can_no_longer_be_paid(
-    client: stripe.StripeClient, choose: Choose, events: Callable[[], dict[str, Any]]
-) -> None:
-    checkout = create(client)
+def test_an_expired_checkout_can_no_longer_be_paid(shop: Shop) -> None:
+    checkout = shop.checkout()
     options: stripe.RequestOptions = {"idempotency_key": uuid4().hex}
-    expired = client.v1.checkout.sessions.expire(checkout.id, {}, options)
+    expired = shop.client.v1.checkout.sessions.expire(checkout.id, {}, options)
     assert (expired.status, expired.url) == ("expired", None)
-    assert list(events()) == ["checkout.session.expired"]
-    assert choose(checkout, "card").status_code == 409
+    assert list(shop.events()) == ["checkout.session.expired"]
+    assert shop.choose(checkout, "card").status_code == 409
 
-    assert client.v1.checkout.sessions.expire(checkout.id, {}, options) == expired
+    assert shop.client.v1.checkout.sessions.expire(checkout.id, {}, options) == expired
     with pytest.raises(stripe.InvalidRequestError):
-        client.v1.checkout.sessions.expire(checkout.id)
-    assert events() == {}
+        shop.client.v1.checkout.sessions.expire(checkout.id)
+    assert shop.events() == {}
 
 
-def test_the_pay_page_shows_the_amount(client: stripe.StripeClient) -> None:
-    checkout = create(client)
+def test_the_pay_page_shows_the_amount(shop: Shop) -> None:
+    checkout = shop.checkout()
     assert checkout.url is not None
     page = httpx.get(checkout.url, trust_env=False)
     assert "25.00 USD" in page.text
     assert "order-7" in page.text
 
 
-def test_a_card_pays_at_once(
-    client: stripe.StripeClient, choose: Choose, events: Callable[[], dict[str, Any]]
-) -> None:
-    checkout = create(client)
-    answer = choose(checkout, "card")
+def test_a_card_pays_at_once(shop: Shop) -> None:
+    checkout = shop.checkout()
+    answer = shop.choose(checkout, "card")
     assert answer.status_code == 303
-    assert answer.headers["location"] == f"{SHOP}/paid?checkout={checkout.id}"
+    assert answer.headers["location"] == f"{shop.URL}/paid?checkout={checkout.id}"
 
-    told = events()
-    assert set(told) == {"payment_intent.succeeded", "checkout.session.completed"}
+    told = shop.events()
+    assert set(told) == {
+        "payment_intent.created",
+        "charge.succeeded",
+        "payment_intent.succeeded",
+        "checkout.session.completed",
+    }
     completed = told["checkout.session.completed"]
     assert (completed["id"], completed["payment_status"]) == (checkout.id, "paid")
-    intent = client.v1.payment_intents.retrieve(completed["payment_intent"])
+    intent = shop.client.v1.payment_intents.retrieve(completed["payment_intent"])
     assert intent == told["payment_intent.succeeded"]
     assert (intent.status, intent.amount_received) == ("succeeded", 2500)
     assert intent.metadata["order"] == "7"
+    charge = shop.client.v1.charges.retrieve(str(intent.latest_charge))
+    assert charge == told["charge.succeeded"]
+    assert (charge.payment_intent, charge.amount, charge.paid) == (intent.id, 2500, True)
+    assert (charge.amount_refunded, charge.refunded, charge.disputed) == (0, False, False)
 
-    assert choose(checkout, "card").status_code == 409
-    assert events() == {}
+    assert shop.choose(checkout, "card").status_code == 409
+    assert shop.events() == {}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "intent_event", "checkout_event", "payment_status"),
+    ("outcome", "payment_events", "checkout_event", "payment_status"),
     [
         pytest.param(
-            *["bank_transfer_arrives", "payment_intent.succeeded"],
+            "bank_transfer_arrives",
+            {"charge.succeeded", "payment_intent.succeeded"},
             *["checkout.session.async_payment_succeeded", "paid"],
             id="arrives",
         ),
         pytest.param(
-            *["bank_transfer_fails", "payment_intent.payment_failed"],
+            "bank_transfer_fails",
+            {"charge.failed", "payment_intent.payment_failed"},
             *["checkout.session.async_payment_failed", "unpaid"],
             id="fails",
         ),
     ],
 )
 def test_a_bank_transfer_is_complete_before_it(
-    client: stripe.StripeClient,
-    choose: Choose,
-    events: Callable[[], dict[str, Any]],
+    shop: Shop,
     outcome: str,
-    intent_event: str,
+    payment_events: set[str],
     checkout_event: str,
     payment_status: str,
 ) -> None:
-    checkout = create(client)
-    choose(checkout, "bank_transfer")
-    told = events()
-    assert list(told) == ["checkout.session.completed"]
+    checkout = shop.checkout()
+    shop.choose(checkout, "bank_transfer")
+    told = shop.events()
+    assert set(told) == {
+        "payment_intent.created",
+        "payment_intent.processing",
+        "charge.pending",
+        "checkout.session.completed",
+    }
     assert told["checkout.session.completed"]["payment_status"] == "unpaid"
 
-    choose(checkout, outcome)
-    told = events()
-    assert set(told) == {intent_event, checkout_event}
+    shop.choose(checkout, outcome)
+    told = shop.events()
+    assert set(told) == payment_events | {checkout_event}
     assert told[checkout_event]["payment_status"] == payment_status
+    assert shop.choose(checkout, outcome).status_code == 409
 
 
-def test_who_cancels_can_still_pay(
-    client: stripe.StripeClient, choose: Choose, events: Callable[[], dict[str, Any]]
-) -> None:
-    checkout = create(client)
-    assert choose(checkout, "cancel").headers["location"] == f"{SHOP}/cancelled"
-    assert events() == {}
-    assert client.v1.checkout.sessions.retrieve(checkout.id).status == "open"
+def test_who_cancels_can_still_pay(shop: Shop) -> None:
+    checkout = shop.checkout()
+    assert shop.choose(checkout, "cancel").headers["location"] == f"{shop.URL}/cancelled"
+    assert shop.events() == {}
+    assert shop.client.v1.checkout.sessions.retrieve(checkout.id).status == "open"
 
 
-def test_an_event_comes_again_until_somebody_takes_it(
-    client: stripe.StripeClient, choose: Choose, receiver: Receiver
-) -> None:
-    checkout = create(client)
-    receiver.all(WEBHOOK)
-    receiver.answers[WEBHOOK] = [500]
-    choose(checkout, "bank_transfer")
-    first, second = receiver.all(WEBHOOK)
+def test_yen_have_no_cents(shop: Shop) -> None:
+    checkout = shop.checkout(**line(currency="JPY", unit_amount=2500))
+    assert (checkout.amount_total, checkout.currency) == (2500, "jpy")
+    assert checkout.url is not None
+    page = httpx.get(checkout.url, trust_env=False).text
+    assert "2,500 JPY" in page
+    assert "bank_transfer" not in page
+    assert shop.choose(checkout, "bank_transfer").status_code == 409
+
+    shop.choose(checkout, "card")
+    intent = shop.events()["payment_intent.succeeded"]
+    assert (intent.amount_received, intent.currency) == (2500, "jpy")
+
+
+def test_a_dinar_has_a_thousand_fils(shop: Shop) -> None:
+    checkout = shop.checkout(**line(currency="kwd", unit_amount=2500))
+    assert checkout.url is not None
+    assert "2.500 KWD" in httpx.get(checkout.url, trust_env=False).text
+
+
+def test_an_event_comes_again_until_somebody_takes_it(shop: Shop, receiver: Receiver) -> None:
+    checkout = shop.checkout()
+    options: stripe.RequestOptions = {"idempotency_key": uuid4().hex}
+    receiver.answers[shop.WEBHOOK] = [500]
+    shop.client.v1.checkout.sessions.expire(checkout.id, {}, options)
+    first, second = receiver.next(shop.WEBHOOK), receiver.next(shop.WEBHOOK)
     assert second.body == first.body
+
+
+def test_a_lost_event_can_still_be_read(shop: Shop) -> None:
+    with shop.losing_webhooks():
+        intent = shop.sell()
+    assert shop.events() == {}
+    lost = shop.client.v1.events.list({"delivery_success": False, "limit": 4})
+    told = {event.type: event.data.object for event in lost}
+    assert told["payment_intent.succeeded"] == intent
+    assert {event.pending_webhooks for event in lost} == {1}
+
+    shop.sell()
+    assert "payment_intent.succeeded" in shop.events()
+    (newest,) = shop.client.v1.events.list({"delivery_success": True, "limit": 1}).data
+    assert newest.pending_webhooks == 0
+    assert not {newest.id} & {event.id for event in lost}
+
+
+def test_an_event_tells_how_things_were_then(shop: Shop) -> None:
+    intent = shop.sell()
+    (completed,) = shop.client.v1.events.list({"type": "checkout.*", "limit": 1})
+    shop.client.v1.refunds.create({"payment_intent": intent.id})
+    (charged,) = shop.client.v1.events.list({"types": ["charge.succeeded"], "limit": 1})
+    assert charged.data.object["amount_refunded"] == 0
+    assert (completed.livemode, completed.api_version) == (False, "2026-10-28.endive")
+    assert "account" not in completed.to_dict()
+    assert shop.client.v1.events.retrieve(completed.id) == completed

@@ -1,46 +1,25 @@
-"""The shapes of Stripe's objects, and the refusals of its API."""
+"""What all of Stripe's objects share: ids, events, the refusals of its API."""
 
+from collections.abc import Collection, Iterable
+from copy import deepcopy
 from secrets import choice
-from string import ascii_letters, digits
-from time import time
+from string import ascii_lowercase, ascii_uppercase, digits
+from time import time, time_ns
 
 from infra.local.cloud.store import Document
 
-_ALPHABET = ascii_letters + digits
-_DAY_SECONDS = 24 * 3600
-_MINIMUM_CENTS = 50
+# The account's version, in which its events are written.
+API_VERSION = "2026-10-28.endive"
 
-_KNOWN = frozenset(
-    {
-        "allow_promotion_codes",
-        "automatic_tax",
-        "billing_address_collection",
-        "cancel_url",
-        "client_reference_id",
-        "currency",
-        "custom_text",
-        "customer",
-        "customer_creation",
-        "customer_email",
-        "expand",
-        "expires_at",
-        "invoice_creation",
-        "line_items",
-        "locale",
-        "metadata",
-        "mode",
-        "payment_intent_data",
-        "payment_method_options",
-        "payment_method_types",
-        "submit_type",
-        "success_url",
-        "ui_mode",
-    }
-)
+_ALPHABET = digits + ascii_uppercase + ascii_lowercase
+_AGE_CHARACTERS = 11
 
 
 class StripeError(Exception):
-    """A refusal as Stripe words it."""
+    """A refusal as Stripe words it.
+
+    `executed`: Stripe had begun to act, so the idempotency key keeps the refusal as its answer.
+    """
 
     def __init__(
         self,
@@ -48,120 +27,32 @@ class StripeError(Exception):
         message: str,
         *,
         kind: str = "invalid_request_error",
-        code: str | None = None,
-        param: str | None = None,
+        executed: bool = False,
+        **more: object,
     ) -> None:
-        self.status = status
-        fields = {"type": kind, "message": message, "code": code, "param": param}
+        self.status, self.executed = status, executed
+        fields = {"type": kind, "message": message} | more
         self.body = {"error": {k: v for k, v in fields.items() if v is not None}}
 
 
 def identifier(prefix: str, length: int = 24) -> str:
-    """Make an id as Stripe does."""
-    return f"{prefix}_{''.join(choice(_ALPHABET) for _ in range(length))}"
-
-
-def checkout_session(parameters: Document, pay_url: str) -> Document:
-    """Make an open Checkout Session, or refuse as Stripe would."""
-    for name in parameters:
-        if name not in _KNOWN:
-            message = f"Received unknown parameter: {name}"
-            raise StripeError(400, message, code="parameter_unknown", param=name)
-    if parameters.get("mode") != "payment":
-        raise StripeError(400, "This stand-in only takes mode=payment.", param="mode")
-    if not parameters.get("success_url"):
-        raise _missing("success_url")
-    lines = parameters.get("line_items")
-    if not isinstance(lines, list) or not lines:
-        raise _missing("line_items")
-    amounts, currencies = zip(*(_line(i, line) for i, line in enumerate(lines)), strict=True)
-    if len(set(currencies)) > 1:
-        raise StripeError(400, "All line items must have the same currency.", param="line_items")
-    if sum(amounts) < _MINIMUM_CENTS:
-        message = "The Checkout Session's total amount due must add up to at least $0.50 usd"
-        raise StripeError(400, message, code="amount_too_small")
-    now = int(time())
-    session_id = identifier("cs_test", 58)
-    return {
-        "id": session_id,
-        "object": "checkout.session",
-        "after_expiration": None,
-        "allow_promotion_codes": None,
-        "amount_subtotal": sum(amounts),
-        "amount_total": sum(amounts),
-        "automatic_tax": {"enabled": False, "liability": None, "status": None},
-        "billing_address_collection": None,
-        "cancel_url": parameters.get("cancel_url"),
-        "client_reference_id": parameters.get("client_reference_id"),
-        "client_secret": None,
-        "consent": None,
-        "created": now,
-        "currency": currencies[0],
-        "custom_fields": [],
-        "customer": parameters.get("customer"),
-        "customer_creation": "if_required",
-        "customer_details": None,
-        "customer_email": parameters.get("customer_email"),
-        "expires_at": _integer("expires_at", parameters.get("expires_at", now + _DAY_SECONDS)),
-        "invoice": None,
-        "livemode": False,
-        "locale": parameters.get("locale"),
-        "metadata": parameters.get("metadata") or {},
-        "mode": "payment",
-        "payment_intent": None,
-        "payment_link": None,
-        "payment_method_collection": "if_required",
-        "payment_method_types": parameters.get("payment_method_types")
-        or ["card", "us_bank_account"],
-        "payment_status": "unpaid",
-        "phone_number_collection": {"enabled": False},
-        "recovered_from": None,
-        "setup_intent": None,
-        "status": "open",
-        "submit_type": None,
-        "subscription": None,
-        "success_url": parameters["success_url"],
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-        "ui_mode": "hosted",
-        "url": f"{pay_url}/{session_id}",
-    }
-
-
-def payment_intent(session: Document, parameters: Document, method: str) -> Document:
-    """Make the Payment Intent that a customer's payment starts."""
-    details = parameters.get("payment_intent_data") or {}
-    intent_id = identifier("pi")
-    return {
-        "id": intent_id,
-        "object": "payment_intent",
-        "amount": session["amount_total"],
-        "amount_received": 0,
-        "capture_method": "automatic_async",
-        "client_secret": f"{intent_id}_secret_{identifier('x', 24)[2:]}",
-        "confirmation_method": "automatic",
-        "created": int(time()),
-        "currency": session["currency"],
-        "customer": session["customer"],
-        "description": details.get("description"),
-        "last_payment_error": None,
-        "latest_charge": None,
-        "livemode": False,
-        "metadata": details.get("metadata") or {},
-        "payment_method": identifier("pm"),
-        "payment_method_types": [method],
-        "receipt_email": None,
-        "status": "processing",
-    }
+    """Make an id; like Stripe's, it sorts by age."""
+    age, characters = time_ns(), ""
+    for _ in range(_AGE_CHARACTERS):
+        age, digit = divmod(age, len(_ALPHABET))
+        characters = _ALPHABET[digit] + characters
+    random = "".join(choice(_ALPHABET) for _ in range(length - _AGE_CHARACTERS))
+    return f"{prefix}_{characters}{random}"
 
 
 def event(kind: str, subject: Document, api_version: str) -> Document:
-    """Wrap an object in the envelope of a notification."""
+    """Wrap an object as it is now in the envelope of a notification."""
     return {
         "id": identifier("evt"),
         "object": "event",
         "api_version": api_version,
         "created": int(time()),
-        "data": {"object": subject},
+        "data": {"object": deepcopy(subject)},
         "livemode": False,
         "pending_webhooks": 1,
         "request": {"id": None, "idempotency_key": None},
@@ -169,30 +60,57 @@ def event(kind: str, subject: Document, api_version: str) -> Document:
     }
 
 
-def _line(index: int, line: object) -> tuple[int, str]:
-    """Tell a line's amount and currency; the stand-in knows no stored prices."""
-    where = f"line_items[{index}]"
-    if not isinstance(line, dict) or not isinstance(line.get("price_data"), dict):
-        raise _missing(f"{where}[price_data]")
-    price = line["price_data"]
-    for name in ("currency", "product_data", "unit_amount"):
-        if name not in price:
-            raise _missing(f"{where}[price_data][{name}]")
-    unit = _integer(f"{where}[price_data][unit_amount]", price["unit_amount"])
-    quantity = _integer(f"{where}[quantity]", line.get("quantity", 1))
-    if unit < 0 or quantity < 1:
-        raise StripeError(400, "This value must be greater than or equal to 0.", param=where)
-    return unit * quantity, str(price["currency"]).lower()
+def accept(parameters: Document, known: Collection[str], required: Iterable[str] = ()) -> None:
+    """Refuse what Stripe does not know, and what it misses."""
+    for name in parameters:
+        if name not in known:
+            message = f"Received unknown parameter: {name}"
+            raise StripeError(400, message, code="parameter_unknown", param=name)
+    for name in required:
+        if not parameters.get(name):
+            raise missing(name)
 
 
-def _integer(name: str, value: object) -> int:
+def missing(name: str) -> StripeError:
+    """Word the lack of a parameter."""
+    message = f"Missing required param: {name}."
+    return StripeError(400, message, code="parameter_missing", param=name)
+
+
+def integer(name: str, value: object, lowest: int | None = None, highest: int | None = None) -> int:
+    """Read a whole number."""
     try:
-        return int(str(value))
+        number = int(str(value))
     except ValueError as error:
         message = f"Invalid integer: {value}"
         raise StripeError(400, message, code="parameter_invalid_integer", param=name) from error
+    if lowest is not None and number < lowest:
+        message = f"This value must be greater than or equal to {lowest}."
+        raise StripeError(400, message, code="parameter_invalid_integer", param=name)
+    if highest is not None and number > highest:
+        message = f"This value must be less than or equal to {highest}."
+        raise StripeError(400, message, code="parameter_invalid_integer", param=name)
+    return number
 
 
-def _missing(name: str) -> StripeError:
-    message = f"Missing required param: {name}."
-    return StripeError(400, message, code="parameter_missing", param=name)
+def boolean(parameters: Document, name: str, default: bool = False) -> bool:
+    """Read a parameter that is true or false."""
+    return one_of(parameters, name, ("true", "false"), str(default).lower()) == "true"
+
+
+def one_of(parameters: Document, name: str, choices: Collection[str], default: str = "") -> str:
+    """Read a parameter that has a few values only."""
+    value = parameters.get(name, default)
+    if value not in choices:
+        message = f"Invalid {name}: must be one of {', '.join(choices)}"
+        raise StripeError(400, message, param=name)
+    return str(value)
+
+
+def metadata(parameters: Document, known: Document | None = None) -> Document:
+    """Read the metadata of a request on top of what is known; an empty value removes a key."""
+    asked = parameters.get("metadata") or {}
+    if not isinstance(asked, dict):
+        raise StripeError(400, "Invalid hash", param="metadata")
+    merged = (known or {}) | asked
+    return {key: value for key, value in merged.items() if value != ""}

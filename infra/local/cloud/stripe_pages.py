@@ -3,6 +3,10 @@
 from html import escape
 
 from infra.local.cloud.store import Document
+from infra.local.cloud.stripe_currencies import show
+
+# What can be chosen, and what its button says.
+Choices = dict[str, str]
 
 _FRAME = """<!doctype html>
 <html lang="en">
@@ -26,12 +30,14 @@ _FRAME = """<!doctype html>
 """
 
 
-def pay(session: Document) -> str:
+def pay(session: Document, possible: Choices) -> str:
     """Show what is to be paid and the ways to do it."""
     heading = f"<h1>{escape(_description(session))}</h1>"
-    amount = f"<p class=amount>{escape(_amount(session))}</p>"
+    amount = show(session["amount_total"], session["currency"])
+    buttons = _buttons(possible) if possible else f"<p>{_end(session)}</p>"
     note = "<p><small>A stand-in for Stripe: no money moves.</small></p>"
-    return _FRAME.format(title="Pay", body=heading + amount + _choices(session) + note)
+    body = f"{heading}<p class=amount>{escape(amount)}</p>{buttons}{note}"
+    return _FRAME.format(title="Pay", body=body)
 
 
 def message(text: str) -> str:
@@ -39,32 +45,37 @@ def message(text: str) -> str:
     return _FRAME.format(title="Faregate", body=f"<p>{escape(text)}</p>")
 
 
-def _choices(session: Document) -> str:
-    match session["status"], session["payment_status"]:
-        case "open", _:
-            choices = {
-                "card": "Pay by card",
-                "bank_transfer": "Pay by bank transfer (the money arrives later)",
-                "cancel": "Cancel",
-            }
-        case "complete", "unpaid":
-            choices = {
-                "bank_transfer_arrives": "The bank transfer arrives",
-                "bank_transfer_fails": "The bank transfer fails",
-            }
-        case "complete", _:
-            return "<p>This payment is complete.</p>"
-        case _:
-            return "<p>This checkout has expired.</p>"
+def choices(session: Document, intent: Document | None) -> Choices:
+    """Tell what the customer or the customer's bank can do now: the form's `method`."""
+    if session["status"] == "open":
+        possible = {
+            "card": "Pay by card",
+            "card_declines_later": "Pay by a card that is declined from then on",
+        }
+        if "us_bank_account" in session["payment_method_types"]:
+            possible["bank_transfer"] = "Pay by bank transfer (the money arrives later)"
+        return possible | {"cancel": "Cancel"}
+    if intent is not None and intent["status"] == "processing":
+        return {
+            "bank_transfer_arrives": "The bank transfer arrives",
+            "bank_transfer_fails": "The bank transfer fails",
+        }
+    return {}
+
+
+def _buttons(possible: Choices) -> str:
     buttons = [
-        f'<button name="method" value="{value}"{" class=primary" if first else ""}>{text}</button>'
-        for first, (value, text) in zip([True, False, False], choices.items(), strict=False)
+        f'<button name="method" value="{value}"{"" if index else " class=primary"}>{text}</button>'
+        for index, (value, text) in enumerate(possible.items())
     ]
     return f'<form method="post">{"".join(buttons)}</form>'
 
 
-def _amount(session: Document) -> str:
-    return f"{session['amount_total'] / 100:,.2f} {session['currency'].upper()}"
+def _end(session: Document) -> str:
+    if session["status"] == "expired":
+        return "This checkout has expired."
+    outcome = "is complete" if session["payment_status"] == "paid" else "has failed"
+    return f"This payment {outcome}."
 
 
 def _description(session: Document) -> str:
