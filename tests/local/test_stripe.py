@@ -1,6 +1,7 @@
 """The stand-in for Stripe, seen by Stripe's own library."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -130,6 +131,13 @@ def test_a_card_pays_at_once(shop: Shop) -> None:
 
     assert shop.choose(checkout, "card").status_code == 409
     assert shop.events() == {}
+
+
+def test_who_presses_twice_pays_once(shop: Shop) -> None:
+    checkout = shop.checkout()
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(shop.choose, [checkout] * 4, ["card"] * 4))
+    assert sorted(answer.status_code for answer in answers) == [303, 409, 409, 409]
 
 
 @pytest.mark.parametrize(
