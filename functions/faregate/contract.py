@@ -126,3 +126,15 @@ class Wallet(Answer):
     settled: Usd = Field(validation_alias="settled_micros")
     held: Usd = Field(validation_alias="held_micros")
     available: Usd = Field(validation_alias="available_micros")
+
+
+class Transaction(Answer):
+    """One line of the ledger: a signed amount and the balance after it."""
+
+    sequence: int
+    reason: str
+    amount: Usd = Field(validation_alias="amount_micros")
+    balance: Usd = Field(validation_alias="balance_micros")
+    session_id: UUID | None
+    grant_id: UUID | None
+    created_at: AwareDatetime

@@ -16,6 +16,7 @@ from faregate.contract import (
     IdempotencyKey,
     Limit,
     Page,
+    Transaction,
     Wallet,
     customer_refuses,
     mark_replayed,
@@ -33,18 +34,6 @@ class Balance(Wallet):
     """A balance in USD and what of it can be spent in credits, the display unit."""
 
     available_credits: str
-
-
-class Transaction(Answer):
-    """One line of the ledger: a signed amount and the balance after it."""
-
-    sequence: int
-    reason: str
-    amount: Usd = Field(validation_alias="amount_micros")
-    balance: Usd = Field(validation_alias="balance_micros")
-    session_id: UUID | None
-    grant_id: UUID | None
-    created_at: AwareDatetime
 
 
 Quantity = Annotated[
