@@ -121,11 +121,12 @@ def issued(row: dict[str, Any], key: str, *, replayed: bool) -> IssuedPassport:
 
 
 class Wallet(Answer):
-    """A balance in USD: available = settled − held."""
+    """A balance in USD: available = settled − held. While there is a debt, nothing starts."""
 
     settled: Usd = Field(validation_alias="settled_micros")
     held: Usd = Field(validation_alias="held_micros")
     available: Usd = Field(validation_alias="available_micros")
+    debt: Usd = Field(validation_alias="debt_micros")
 
 
 class Transaction(Answer):
@@ -136,5 +137,6 @@ class Transaction(Answer):
     amount: Usd = Field(validation_alias="amount_micros")
     balance: Usd = Field(validation_alias="balance_micros")
     session_id: UUID | None
+    hold_id: UUID | None
     grant_id: UUID | None
     created_at: AwareDatetime

@@ -30,6 +30,9 @@ PROBLEMS = {
     "invalid_passport": Problem(401, "The passport is unknown, expired or revoked."),
     "invalid_token": Problem(401, "The token is not valid here."),
     "insufficient_credits": Problem(402, "The available credits do not cover this."),
+    "debt_outstanding": Problem(
+        402, "Money that you spent was given back to you. Top up: what you owe is repaid first."
+    ),
     "permission_denied": Problem(403, "The caller lacks the permission."),
     "email_not_verified": Problem(403, "Confirm your e-mail address first."),
     "not_registered": Problem(403, "The user belongs to no organization: register first."),
@@ -42,6 +45,7 @@ PROBLEMS = {
     "organization_not_found": Problem(404, "There is no such organization."),
     "passport_not_found": Problem(404, "There is no such passport."),
     "session_not_found": Problem(404, "There is no such session."),
+    "hold_not_found": Problem(404, "There is no such hold."),
     "top_up_not_found": Problem(404, "There is no such top-up."),
     "sku_not_found": Problem(404, "The plan has no price for this SKU."),
     "method_not_allowed": Problem(405, "The address does not take this method."),
@@ -49,6 +53,8 @@ PROBLEMS = {
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "session_closed": Problem(409, "The session has ended."),
+    "hold_closed": Problem(409, "The hold is captured, released or expired."),
+    "capture_exceeds_hold": Problem(409, "The hold keeps less than this."),
     "body_too_large": Problem(413, "The body is larger than this address takes."),
     "unsupported_media_type": Problem(415, "Send the body as application/json."),
     "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),

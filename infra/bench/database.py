@@ -22,10 +22,10 @@ _CHUNK = 1_000
 _SESSIONS = """
 with holds as (
     insert into billing.holds
-        (organization_id, id, amount_micros, captured_until, expires_at, is_final, due_at)
+        (organization_id, id, kind, amount_micros, captured_until, expires_at, is_final, due_at)
     select
-        organization_id, billing.uuidv7(), 4167, now() - interval '301 s', now() + interval '299 s',
-        false, now() - interval '1 s'
+        organization_id, billing.uuidv7(), 'session', 4167, now() - interval '301 s',
+        now() + interval '299 s', false, now() - interval '1 s'
     from billing.wallets
     where not exists (
         select from billing.holds as h where h.organization_id = wallets.organization_id

@@ -29,8 +29,9 @@ with organizations as (
     select id, 100000000, 1 from organizations
     returning organization_id
 ), grants as (
-    insert into billing.grants (organization_id, category, amount_micros, remaining_micros)
-    select organization_id, 'promotional', 100000000, 100000000 from wallets
+    insert into billing.grants
+        (organization_id, category, amount_micros, remaining_micros, sequence)
+    select organization_id, 'promotional', 100000000, 100000000, 1 from wallets
     returning organization_id, id
 )
 insert into billing.transfers (
@@ -61,7 +62,7 @@ declare
 begin
     id := billing.uuidv7();
     perform billing.open_hold(
-        v_caller.organization_id, id, p_amount_micros, v_expires_at, true, v_expires_at
+        v_caller.organization_id, id, 'usage', p_amount_micros, v_expires_at, true, v_expires_at
     );
     return next;
 end $$;

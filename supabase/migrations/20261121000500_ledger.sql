@@ -1,8 +1,9 @@
--- The ledger: each organization is one of its own. Wallets, grants, transfers, draw-downs, holds.
+-- The ledger: each organization is one of its own. Wallets, grants, transfers, draw-downs.
 --
--- Every transfer goes through billing.credit_wallet or billing.debit_wallets below;
+-- Every transfer goes through billing.post, billing.debit_wallet or billing.debit_wallets below;
 -- nothing else moves money.
--- Locks: idempotency key, then top-up or session, then wallets in the order of their organization.
+-- Locks: idempotency key, then payment, top-up or hold, then wallets in the order of their
+-- organization.
 
 create type billing.account as enum (
     'wallet',
@@ -49,17 +50,19 @@ create table billing.wallets (
     organization_id uuid primary key references billing.organizations (id),
     settled_micros bigint not null default 0,
     held_micros bigint not null default 0,
+    debt_micros bigint not null default 0,
     last_sequence bigint not null default 0,
     constraint wallets_settled_covers_held check (
-        settled_micros >= held_micros and held_micros >= 0
+        settled_micros >= held_micros and held_micros >= 0 and debt_micros >= 0
     )
 )
 -- The row is rewritten by every movement: room on the page keeps those updates heap-only.
 with (fillfactor = 50);
 alter table billing.wallets enable row level security;
 comment on table billing.wallets is
-'The prepaid balance. available = settled − held. last_sequence is the number
-of the newest transfer.';
+'The prepaid balance. available = settled − held. debt_micros is money that was given back by the
+provider after it had been spent: while there is any, the organization is frozen. last_sequence is
+the number of the newest transfer.';
 
 create table billing.grants (
     organization_id uuid not null,
@@ -70,8 +73,10 @@ create table billing.grants (
     remaining_micros bigint not null,
     is_used_up boolean not null generated always as (remaining_micros = 0) stored,
     payment_id uuid,
+    note text,
     effective_at timestamptz not null default billing.now(),
     expires_at timestamptz,
+    sequence bigint,
     primary key (organization_id, id),
     constraint grants_remaining_in_bounds check (remaining_micros between 0 and amount_micros)
 )
@@ -82,12 +87,16 @@ alter table billing.grants enable row level security;
 create index grants_in_draw_down_order on billing.grants (
     organization_id, priority, expires_at nulls last, category, id
 ) where not is_used_up;
-create unique index grants_payment_category_key
-on billing.grants (organization_id, payment_id, category);
+create index grants_payment on billing.grants (organization_id, payment_id)
+where payment_id is not null;
+create index grants_expiring on billing.grants (expires_at)
+where not is_used_up and expires_at is not null;
+create index grants_scheduled on billing.grants (effective_at) where sequence is null;
 comment on table billing.grants is
 'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
-first, oldest. The sum of what remains is the wallet''s settled balance. No foreign key: only
-billing.credit_wallet makes grants, and has just updated the wallet.';
+first, oldest. The sum of what remains is the wallet''s settled balance. sequence is the transfer
+that brought it; none yet: it is not effective yet and nothing remains. No foreign key: whoever
+makes a grant has just updated the wallet.';
 
 create table billing.transfers (
     organization_id uuid not null,
@@ -98,7 +107,7 @@ create table billing.transfers (
     wallet_balance_micros bigint not null,
     reason billing.reason not null,
     grant_id uuid,
-    session_id uuid,
+    hold_id uuid,
     created_at timestamptz not null default billing.now(),
     primary key (organization_id, sequence),
     constraint transfers_accounts_differ check (debit_account <> credit_account)
@@ -107,8 +116,8 @@ alter table billing.transfers enable row level security;
 comment on table billing.transfers is
 'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence
 has no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it;
-grant_id is the grant that a credit made or that alone paid a debit (null:
-several did, see draw_downs).
+grant_id is the grant that a credit went to or that alone paid a debit (null:
+several did, see draw_downs). hold_id is the hold it was captured from; a session''s has its id.
 No foreign keys: they would cost more than the row itself, and only this file writes here.
 billing.verify checks what they would.';
 
@@ -151,41 +160,15 @@ from billing.draw_downs as d;
 comment on view billing.draws is
 'Which grants paid every transfer out of a wallet, one or several.';
 
-create table billing.holds (
-    organization_id uuid not null,
-    id uuid not null,
-    amount_micros bigint not null,
-    captured_micros bigint not null default 0,
-    captured_until timestamptz not null default billing.now(),
-    expires_at timestamptz not null,
-    is_final boolean not null,
-    due_at timestamptz,
-    primary key (organization_id, id),
-    constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros),
-    constraint holds_closed_keep_nothing check (
-        due_at is not null or amount_micros = captured_micros
-    )
-)
-with (fillfactor = 50);
-alter table billing.holds enable row level security;
-create index holds_due on billing.holds (due_at) where due_at is not null;
-comment on table billing.holds is
-'Money reserved in a wallet, under the id of what it is reserved for. While open (due_at is set) it
-keeps amount − captured of the wallet from everybody else; a renewal raises the amount, a capture
-takes part of it, closing gives the rest back. due_at: when a sweep must renew or close it;
-is_final: nothing more can be held beyond expires_at. captured_until: a clock that is set back does
-not count that time again.
-A renewal rewrites only this row, so what seldom changes stands elsewhere. No foreign key to the
-wallet, which has just been updated wherever a hold is opened.';
-
 create view api.wallets with (security_invoker = true) as
 select
     w.organization_id,
     w.settled_micros,
     w.held_micros,
-    w.settled_micros - w.held_micros as available_micros
+    w.settled_micros - w.held_micros as available_micros,
+    w.debt_micros
 from billing.wallets as w;
-comment on view api.wallets is 'The balance: available = settled − held, in µ$.';
+comment on view api.wallets is 'The balance: available = settled − held, and what is owed, in µ$.';
 
 create view api.transactions with (security_invoker = true) as
 select
@@ -195,7 +178,8 @@ select
     case when t.credit_account = 'wallet' then t.amount_micros else -t.amount_micros end
         as amount_micros,
     t.wallet_balance_micros as balance_micros,
-    t.session_id,
+    case when t.reason = 'session' then t.hold_id end as session_id,
+    t.hold_id,
     t.grant_id,
     t.created_at
 from billing.transfers as t
@@ -203,7 +187,77 @@ where 'wallet' in (t.debit_account, t.credit_account);
 comment on view api.transactions is
 'The ledger as its owner sees it: signed amounts and the balance after each, in µ$.';
 
--- billing.credit_wallet: put money into a wallet as one grant and one transfer.
+-- billing.post: move money between two accounts of an organization: one transfer, and the running
+-- balances of its wallet and its debt. What a grant has left of it is the caller's to keep.
+-- Returns the transfer's number.
+--
+-- Raises  check violation of the wallet  the money is not there: callers check first
+-- Locks   the wallet.
+create function billing.post(
+    p_organization_id uuid,
+    p_debit billing.account,
+    p_credit billing.account,
+    p_amount_micros bigint,
+    p_reason billing.reason,
+    p_grant_id uuid
+)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_settled_micros bigint;
+    v_sequence bigint;
+begin
+    update billing.wallets as w
+    set
+        settled_micros = w.settled_micros + case
+            when p_credit = 'wallet' then p_amount_micros
+            when p_debit = 'wallet' then -p_amount_micros
+            else 0
+        end,
+        debt_micros = w.debt_micros + case
+            when p_debit = 'debt' then p_amount_micros
+            when p_credit = 'debt' then -p_amount_micros
+            else 0
+        end,
+        last_sequence = w.last_sequence + 1
+    where w.organization_id = p_organization_id
+    returning w.settled_micros, w.last_sequence into strict v_settled_micros, v_sequence;
+    insert into billing.transfers (
+        organization_id, sequence, debit_account, credit_account,
+        amount_micros, wallet_balance_micros, reason, grant_id
+    )
+    values (
+        p_organization_id, v_sequence, p_debit, p_credit,
+        p_amount_micros, v_settled_micros, p_reason, p_grant_id
+    );
+    return v_sequence;
+end
+$$;
+
+-- billing.check_room: the ledger carries so much more in this wallet.
+--
+-- Raises  FG400 amount_out_of_bounds  the wallet would hold more than a billion dollars
+-- Locks   the wallet.
+create function billing.check_room(p_organization_id uuid, p_amount_micros bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform from billing.wallets as w
+    where w.organization_id = p_organization_id
+        and w.settled_micros + p_amount_micros <= 1000000000000000
+    for no key update;
+    if not found then
+        raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
+    end if;
+end
+$$;
+
+-- billing.credit_wallet: put money into a wallet as a new grant. A debt is repaid from it at once.
+-- Returns the grant's id.
 --
 -- Locks   the wallet.
 create function billing.credit_wallet(
@@ -219,71 +273,19 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_settled_micros bigint;
-    v_sequence bigint;
     v_grant_id uuid := billing.uuidv7();
 begin
-    update billing.wallets as w
-    set
-        settled_micros = w.settled_micros + p_amount_micros,
-        last_sequence = w.last_sequence + 1
-    where w.organization_id = p_organization_id
-    returning w.settled_micros, w.last_sequence into strict v_settled_micros, v_sequence;
     insert into billing.grants (
-        organization_id, id, category, amount_micros, remaining_micros, payment_id
+        organization_id, id, category, amount_micros, remaining_micros, payment_id, sequence
     )
     values (
-        p_organization_id, v_grant_id, p_category,
-        p_amount_micros, p_amount_micros, p_payment_id
+        p_organization_id, v_grant_id, p_category, p_amount_micros, p_amount_micros, p_payment_id,
+        billing.post(
+            p_organization_id, p_from, 'wallet', p_amount_micros, p_reason, v_grant_id
+        )
     );
-    insert into billing.transfers (
-        organization_id, sequence, debit_account, credit_account,
-        amount_micros, wallet_balance_micros, reason, grant_id
-    )
-    values (
-        p_organization_id, v_sequence, p_from, 'wallet',
-        p_amount_micros, v_settled_micros, p_reason, v_grant_id
-    );
+    perform billing.repay_debt(p_organization_id);
     return v_grant_id;
-end
-$$;
-
--- billing.open_hold: keep money of a wallet for something to come.
---
--- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
--- Locks   the wallet.
-create function billing.open_hold(
-    p_organization_id uuid,
-    p_id uuid,
-    p_amount_micros bigint,
-    p_expires_at timestamptz,
-    p_is_final boolean,
-    p_due_at timestamptz
-)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-    v_available_micros bigint;
-begin
-    update billing.wallets as w
-    set held_micros = w.held_micros + p_amount_micros
-    where w.organization_id = p_organization_id
-        and w.settled_micros - w.held_micros >= p_amount_micros;
-    if not found then
-        select w.settled_micros - w.held_micros into strict v_available_micros
-        from billing.wallets as w
-        where w.organization_id = p_organization_id;
-        raise exception using
-            errcode = 'FG402',
-            message = 'insufficient_credits',
-            detail = jsonb_build_object(
-                'required_micros', p_amount_micros, 'available_micros', v_available_micros
-            )::text;
-    end if;
-    insert into billing.holds (organization_id, id, amount_micros, expires_at, is_final, due_at)
-    values (p_organization_id, p_id, p_amount_micros, p_expires_at, p_is_final, p_due_at);
 end
 $$;
 
@@ -293,7 +295,7 @@ create type billing.debit as (
     held_change_micros bigint,
     credit_account billing.account,
     reason billing.reason,
-    session_id uuid
+    hold_id uuid
 );
 comment on type billing.debit is
 'Money to take out of a wallet (0: none) and by how much what is held
@@ -369,12 +371,12 @@ begin
     end if;
     insert into billing.transfers (
         organization_id, sequence, debit_account, credit_account, amount_micros,
-        wallet_balance_micros, reason, grant_id, session_id, created_at
+        wallet_balance_micros, reason, grant_id, hold_id, created_at
     )
     values (
         p_debit.organization_id, v_sequence, 'wallet', p_debit.credit_account,
         p_debit.amount_micros, v_settled_micros, p_debit.reason, v_only_grant_id,
-        p_debit.session_id, p_now
+        p_debit.hold_id, p_now
     );
 end
 $$;
@@ -406,13 +408,13 @@ begin
             d.held_change_micros,
             d.credit_account,
             d.reason,
-            d.session_id,
+            d.hold_id,
             w.settled_micros,
             w.last_sequence,
             (sum(d.amount_micros) over up_to_here)::bigint as end_micros,
             count(*) filter (where d.amount_micros > 0) over up_to_here as number
         from unnest(p_debits) with ordinality as d (
-            organization_id, amount_micros, held_change_micros, credit_account, reason, session_id,
+            organization_id, amount_micros, held_change_micros, credit_account, reason, hold_id,
             position
         )
         inner join billing.wallets as w on w.organization_id = d.organization_id
@@ -463,7 +465,7 @@ begin
     transfers as (
         insert into billing.transfers (
             organization_id, sequence, debit_account, credit_account, amount_micros,
-            wallet_balance_micros, reason, grant_id, session_id, created_at
+            wallet_balance_micros, reason, grant_id, hold_id, created_at
         )
         select
             r.organization_id,
@@ -474,7 +476,7 @@ begin
             r.settled_micros - r.end_micros,
             r.reason,
             case when r.drawn_micros = r.amount_micros then r.grant_id end,
-            r.session_id,
+            r.hold_id,
             p_now
         from draws as r
         where r.is_first
@@ -494,5 +496,58 @@ begin
         group by r.organization_id, r.grant_id
     ) as k
     where g.organization_id = k.organization_id and g.id = k.grant_id;
+end
+$$;
+
+-- billing.debit_grant: take money out of a wallet, out of one grant alone.
+--
+-- Raises  check violation of the wallet or the grant  the money is not there: callers check first
+-- Locks   the wallet.
+create function billing.debit_grant(
+    p_organization_id uuid,
+    p_grant_id uuid,
+    p_amount_micros bigint,
+    p_to billing.account,
+    p_reason billing.reason
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform billing.post(
+        p_organization_id, 'wallet', p_to, p_amount_micros, p_reason, p_grant_id
+    );
+    update billing.grants as g
+    set remaining_micros = g.remaining_micros - p_amount_micros
+    where g.organization_id = p_organization_id and g.id = p_grant_id;
+end
+$$;
+
+-- billing.repay_debt: whatever is available goes first to what is owed.
+--
+-- Locks   the wallet, where there is a debt.
+create function billing.repay_debt(p_organization_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_amount_micros bigint;
+begin
+    select least(w.debt_micros, w.settled_micros - w.held_micros) into strict v_amount_micros
+    from billing.wallets as w
+    where w.organization_id = p_organization_id;
+    if v_amount_micros > 0 then
+        perform billing.debit_wallet(
+            row(
+                p_organization_id, v_amount_micros, 0, 'debt', 'debt_repayment', null
+            )::billing.debit,
+            billing.now()
+        );
+        update billing.wallets as w
+        set debt_micros = w.debt_micros - v_amount_micros
+        where w.organization_id = p_organization_id;
+    end if;
 end
 $$;

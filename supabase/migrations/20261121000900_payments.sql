@@ -4,6 +4,7 @@ create type billing.payment_provider as enum ('stripe');
 
 create type billing.payment_outcome as enum (
     'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
+    'refund_recorded', 'dispute_recorded',
     'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
 );
 
@@ -31,21 +32,33 @@ create table billing.payments (
     top_up_id uuid not null,
     provider billing.payment_provider not null,
     provider_payment_id text not null,
-    amount_micros bigint not null,
+    amount_micros billing.amount not null,
+    refunded_micros bigint not null default 0,
+    disputed_micros bigint not null default 0,
+    bonus_returned_micros bigint not null default 0,
+    fee_micros bigint not null default 0,
     paid_at timestamptz not null,
     primary key (organization_id, id),
     constraint payments_top_up_fkey foreign key (organization_id, top_up_id)
     references billing.top_ups (organization_id, id),
     constraint payments_top_up_key unique (organization_id, top_up_id),
     constraint payments_provider_payment_key unique (provider, provider_payment_id),
-    constraint payments_amount_in_bounds check (amount_micros between 1 and 1000000000000)
+    constraint payments_returned_in_bounds check (
+        refunded_micros >= 0
+        and disputed_micros >= 0
+        and refunded_micros + disputed_micros <= amount_micros
+    )
 );
 alter table billing.payments enable row level security;
 comment on table billing.payments is
 'Money that arrived at a provider. The provider''s id is a permanent key:
-one payment is credited once.';
+one payment is credited once. What has gone back since, of the payment and of its bonus, and the
+provider''s fees for disputes are what the ledger has followed so far (billing.follow_reversals).';
 
-create trigger payments_append_only before update or delete on billing.payments
+create trigger payments_append_only
+before delete or update of
+organization_id, id, top_up_id, provider, provider_payment_id, amount_micros, paid_at
+on billing.payments
 for each row execute function billing.refuse_change();
 create trigger payments_no_truncate before truncate on billing.payments
 for each statement execute function billing.refuse_change();
@@ -70,7 +83,15 @@ declare
     v_now timestamptz := billing.now();
     v_payment_id uuid := billing.uuidv7();
     v_plan_id text;
+    v_is_reversed boolean := exists (
+        select from billing.reversals as r
+        where r.provider = 'stripe' and r.provider_payment_id = p_provider_payment_id
+    );
 begin
+    if v_is_reversed then
+        -- Before the wallet, as everybody does.
+        perform billing.lock_sessions(p_top_up.organization_id);
+    end if;
     insert into billing.payments (
         organization_id, id, top_up_id, provider, provider_payment_id, amount_micros, paid_at
     )
@@ -106,6 +127,31 @@ begin
     update billing.top_ups as t
     set status = 'paid', paid_at = v_now, checkout_session_id = p_checkout_session_id
     where t.organization_id = p_top_up.organization_id and t.id = p_top_up.id;
+    if v_is_reversed then
+        perform billing.follow_reversals('stripe', p_provider_payment_id);
+    end if;
+end
+$$;
+
+-- billing.provider_amount: an amount of a Stripe object in µ$; null when it is not whole cents of
+-- USD, or more than a million dollars. Other currencies, which may have no decimals or three, are
+-- nobody's to convert.
+create function billing.provider_amount(p_object jsonb, p_name text)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+    v_amount text := p_object ->> p_name;
+begin
+    if p_object ->> 'currency' = 'usd'
+        and pg_input_is_valid(v_amount, 'bigint')
+        and v_amount::numeric between -100000000 and 100000000
+    then
+        return v_amount::bigint * 10000;
+    end if;
+    return null;
 end
 $$;
 
@@ -147,7 +193,8 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_amount text := p_checkout ->> 'amount_total';
+    v_payment_id text := p_checkout ->> 'payment_intent';
+    v_amount_micros bigint := billing.provider_amount(p_checkout, 'amount_total');
     v_status billing.top_up_status;
 begin
     if p_top_up.status = 'paid' then
@@ -158,21 +205,16 @@ begin
         v_status := 'failed';
     elsif p_checkout ->> 'payment_status' is distinct from 'paid' then
         v_status := 'processing';
-    elsif p_checkout ->> 'currency' is distinct from 'usd'
-        or v_amount is null
-        or not pg_input_is_valid(v_amount, 'bigint')
-        or v_amount::numeric not between 1 and 100000000
-        or p_checkout ->> 'payment_intent' is null
-    then
+    elsif v_amount_micros > 0 is not true or v_payment_id is null then
         v_status := 'needs_review';
     elsif exists (
         select from billing.payments as p
-        where p.provider = 'stripe' and p.provider_payment_id = p_checkout ->> 'payment_intent'
+        where p.provider = 'stripe' and p.provider_payment_id = v_payment_id
     ) then
         v_status := 'needs_review';
     else
         perform billing.credit_top_up(
-            p_top_up, p_checkout ->> 'id', p_checkout ->> 'payment_intent', v_amount::bigint * 10000
+            p_top_up, p_checkout ->> 'id', v_payment_id, v_amount_micros
         );
         return 'credited';
     end if;
@@ -199,7 +241,7 @@ $$;
 -- payment_intent.succeeded tells of the same money as its checkout session,
 -- which is what is credited.
 -- p_account is our own account id where events of connected accounts can arrive, else null.
--- Locks   the event, then the top-up, then the wallet.
+-- Locks   the event, the payment, then the top-up, the running sessions, the wallet.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean)
 returns table (outcome billing.payment_outcome, duplicate boolean)
 language plpgsql
@@ -207,9 +249,7 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_type text := p_event ->> 'type';
-    v_checkout jsonb := p_event #> '{data,object}';
-    v_top_up billing.top_ups;
+    v_organization_id uuid;
 begin
     -- Of two deliveries of one event the second waits here, and then finds the first's row.
     perform pg_advisory_xact_lock(hashtextextended('stripe:' || (p_event ->> 'id'), 0));
@@ -226,21 +266,65 @@ begin
         outcome := 'foreign_account';
     elsif (p_event -> 'livemode') is distinct from to_jsonb(p_live_mode) then
         outcome := 'foreign_mode';
-    elsif v_type not in (
-        'checkout.session.completed', 'checkout.session.async_payment_succeeded',
-        'checkout.session.async_payment_failed', 'checkout.session.expired'
-    ) then
-        outcome := 'unknown_type';
     else
-        v_top_up := billing.lock_top_up(v_checkout);
-        outcome := case
-            when v_top_up.id is null then 'unknown_top_up'
-            else billing.apply_checkout(v_type, v_checkout, v_top_up)
-        end;
+        select a.outcome, a.organization_id into outcome, v_organization_id
+        from billing.apply_stripe_object(
+            p_event ->> 'type', p_event #> '{data,object}', p_event ->> 'created'
+        ) as a;
     end if;
     insert into billing.payment_events (provider, id, type, payload, outcome, organization_id)
-    values ('stripe', p_event ->> 'id', v_type, p_event, outcome, v_top_up.organization_id);
+    values (
+        'stripe', p_event ->> 'id', p_event ->> 'type', p_event, outcome, v_organization_id
+    );
     return next;
 end
 $$;
 grant execute on function api.receive_stripe_event to service_role, faregate_functions;
+
+-- billing.apply_stripe_object: what an object of Stripe means for the ledger, whether an event
+-- brought it or a look into Stripe's lists. Told again or late, it changes nothing.
+--
+-- Locks   the payment, then the top-up, the running sessions, the wallet.
+create function billing.apply_stripe_object(
+    p_type text,
+    p_object jsonb,
+    p_told_at text,
+    out outcome billing.payment_outcome,
+    out organization_id uuid
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_payment_id text := case p_object ->> 'object'
+        when 'payment_intent' then p_object ->> 'id'
+        else p_object ->> 'payment_intent'
+    end;
+    v_top_up billing.top_ups;
+begin
+    -- News of one payment come one after the other, whatever object they are about.
+    perform pg_advisory_xact_lock(hashtextextended('stripe:' || v_payment_id, 0));
+    case
+        when p_type in (
+            'checkout.session.completed', 'checkout.session.async_payment_succeeded',
+            'checkout.session.async_payment_failed', 'checkout.session.expired'
+        ) then
+            v_top_up := billing.lock_top_up(p_object);
+            organization_id := v_top_up.organization_id;
+            outcome := case
+                when v_top_up.id is null then 'unknown_top_up'
+                else billing.apply_checkout(p_type, p_object, v_top_up)
+            end;
+        when p_type in (
+            'refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated',
+            'charge.refunded', 'charge.dispute.created', 'charge.dispute.updated',
+            'charge.dispute.closed', 'charge.dispute.funds_withdrawn',
+            'charge.dispute.funds_reinstated'
+        ) then
+            outcome := billing.note_reversal(p_object, v_payment_id, p_told_at);
+            organization_id := billing.follow_reversals('stripe', v_payment_id);
+        else
+            outcome := 'unknown_type';
+    end case;
+end
+$$;

@@ -38,7 +38,7 @@ create table billing.sessions (
     constraint sessions_name_length check (char_length(name) between 1 and 100),
     constraint sessions_tier_is_known check (tier in ('small', 'medium', 'large', 'xlarge', 'gpu')),
     constraint sessions_close_reason_is_known check (
-        close_reason in ('stopped', 'exhausted', 'lost', 'expired', 'failed')
+        close_reason in ('stopped', 'exhausted', 'lost', 'expired', 'failed', 'frozen')
     ),
     constraint sessions_end_has_a_reason check ((ended_at is null) = (close_reason is null)),
     constraint sessions_expire_after_start check (expires_at > started_at),
@@ -180,6 +180,7 @@ grant execute on function api.estimate_session to service_role, faregate_functio
 --
 -- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros,
 --                                     available_micros
+--         FG402 debt_outstanding      the organization is frozen; detail: debt_micros
 --         FG403 tier_not_allowed, FG409 idempotency_conflict
 -- Locks   the key, then the wallet.
 create function api.start_session(
@@ -231,6 +232,7 @@ begin
     perform billing.open_hold(
         v_caller.organization_id,
         v_id,
+        'session',
         billing.session_cost(v_price.price_micros, v_now, v_paid_until),
         v_paid_until,
         v_is_last_window,
@@ -513,6 +515,68 @@ begin
 end
 $$;
 
+-- billing.lock_sessions: the ids of an organization's running sessions.
+--
+-- Locks   their holds, which is what sweeps lock, too.
+create function billing.lock_sessions(p_organization_id uuid)
+returns uuid[]
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return array(
+        select h.id
+        from billing.holds as h
+        where h.organization_id = p_organization_id and h.kind = 'session' and h.due_at is not null
+        order by h.id
+        for no key update
+    );
+end
+$$;
+
+-- billing.stop_sessions: end sessions of an organization now and charge to this moment. Where a
+-- sweep would have ended one, a stop that comes first ends it there, too.
+--
+-- Locks   the wallet; the caller has locked the sessions.
+create function billing.stop_sessions(
+    p_organization_id uuid, p_session_ids uuid[], p_reason text
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_due uuid[];
+    v_open uuid[];
+begin
+    v_due := array(
+        select h.id
+        from billing.holds as h
+        where h.organization_id = p_organization_id
+            and h.id = any(p_session_ids)
+            and h.due_at <= v_now
+    );
+    if cardinality(v_due) > 0 then
+        perform billing.settle_sessions(
+            array_fill(p_organization_id, array[cardinality(v_due)]), v_due, null
+        );
+    end if;
+    v_open := array(
+        select h.id
+        from billing.holds as h
+        where h.organization_id = p_organization_id
+            and h.id = any(p_session_ids)
+            and h.due_at is not null
+    );
+    if cardinality(v_open) > 0 then
+        perform billing.settle_sessions(
+            array_fill(p_organization_id, array[cardinality(v_open)]), v_open, p_reason
+        );
+    end if;
+end
+$$;
+
 -- billing.lock_session: a session of an organization.
 --
 -- Raises  FG404 session_not_found  absent, or another organization's
@@ -645,24 +709,8 @@ begin
         return query select jsonb_populate_record(null::api.sessions, v_stored), true;
         return;
     end if;
-    if (billing.lock_session(v_caller.organization_id, p_session_id)).ended_at is null then
-        -- Where a sweep would have ended it, a stop that comes first ends it, too.
-        if exists (
-            select from billing.holds as h
-            where h.organization_id = v_caller.organization_id
-                and h.id = p_session_id
-                and h.due_at <= billing.now()
-        ) then
-            perform billing.settle_sessions(
-                array[v_caller.organization_id], array[p_session_id], null
-            );
-        end if;
-        if (billing.lock_session(v_caller.organization_id, p_session_id)).ended_at is null then
-            perform billing.settle_sessions(
-                array[v_caller.organization_id], array[p_session_id], p_reason
-            );
-        end if;
-    end if;
+    perform billing.lock_session(v_caller.organization_id, p_session_id);
+    perform billing.stop_sessions(v_caller.organization_id, array[p_session_id], p_reason);
     select v.* into session
     from api.sessions as v
     where v.organization_id = v_caller.organization_id and v.id = p_session_id;
@@ -697,7 +745,7 @@ begin
     from (
         select h.organization_id, h.id
         from billing.holds as h
-        where h.due_at <= v_now
+        where h.kind = 'session' and h.due_at <= v_now
         order by h.due_at
         limit p_limit
         for no key update skip locked

@@ -47,6 +47,10 @@ begin
         select
             t.organization_id,
             sum(t.change_micros) as settled_micros,
+            sum(case
+                when t.debit_account = 'debt' then t.amount_micros
+                when t.credit_account = 'debt' then -t.amount_micros
+            end) as debt_micros,
             count(*) as transfers
         from transfers as t
         group by t.organization_id
@@ -96,6 +100,12 @@ begin
         group by w.organization_id, w.settled_micros
 
         union all
+        select w.organization_id, 'wallet debt = its transfers', null,
+            coalesce(l.debt_micros, 0), w.debt_micros
+        from wallets as w
+        left join ledger as l on l.organization_id = w.organization_id
+
+        union all
         select w.organization_id, 'wallet held = its open holds', null,
             coalesce(sum(h.amount_micros - h.captured_micros), 0), w.held_micros
         from wallets as w
@@ -117,11 +127,20 @@ begin
         from running as r
 
         union all
-        select g.organization_id, 'grant remaining = amount − draw-downs', g.id::text,
-            g.amount_micros - coalesce(sum(d.amount_micros), 0), g.remaining_micros
+        select g.organization_id, 'grant remaining = credits − draw-downs', g.id::text,
+            coalesce(c.amount_micros, 0) - coalesce(d.amount_micros, 0), g.remaining_micros
         from grants as g
-        left join draws as d on d.organization_id = g.organization_id and d.grant_id = g.id
-        group by g.organization_id, g.id, g.amount_micros, g.remaining_micros
+        left join (
+            select t.organization_id, t.grant_id, sum(t.amount_micros) as amount_micros
+            from transfers as t
+            where t.credit_account = 'wallet'
+            group by t.organization_id, t.grant_id
+        ) as c on c.organization_id = g.organization_id and c.grant_id = g.id
+        left join (
+            select r.organization_id, r.grant_id, sum(r.amount_micros) as amount_micros
+            from draws as r
+            group by r.organization_id, r.grant_id
+        ) as d on d.organization_id = g.organization_id and d.grant_id = g.id
 
         union all
         select t.organization_id, 'debit = its draw-downs', t.sequence::text,
@@ -141,15 +160,21 @@ begin
         where t.sequence is null
 
         union all
-        select g.organization_id, 'grant = its one credit', g.id::text,
-            g.amount_micros, coalesce(sum(t.amount_micros), 0)
+        select g.organization_id, 'grant = the transfer that brought it', g.id::text,
+            g.amount_micros, t.amount_micros
         from grants as g
         left join transfers as t
             on t.organization_id = g.organization_id
-            and t.grant_id = g.id
+            and t.sequence = g.sequence
             and t.credit_account = 'wallet'
-        group by g.organization_id, g.id, g.amount_micros
-        having count(t.sequence) <> 1 or sum(t.amount_micros) <> g.amount_micros
+            and t.grant_id = g.id
+        where g.sequence is not null
+
+        union all
+        select t.organization_id, 'grant is brought once', t.sequence::text, g.sequence, t.sequence
+        from transfers as t
+        inner join grants as g on g.organization_id = t.organization_id and g.id = t.grant_id
+        where t.credit_account = 'wallet' and t.reason not in ('refund_failed', 'dispute_won')
 
         union all
         select t.organization_id, 'credit has a grant', t.sequence::text, 1, 0
@@ -161,10 +186,33 @@ begin
         select p.organization_id, 'payment = its paid grant', p.id::text,
             p.amount_micros, coalesce(sum(g.amount_micros), 0)
         from billing.payments as p
-        left join grants as g
-            on g.organization_id = p.organization_id and g.payment_id = p.id and g.category = 'paid'
+        left join (
+            grants as g
+            inner join transfers as t
+                on t.organization_id = g.organization_id
+                and t.sequence = g.sequence
+                and t.reason = 'top_up'
+        ) on g.organization_id = p.organization_id and g.payment_id = p.id
         where p_organization_id is null or p.organization_id = p_organization_id
         group by p.organization_id, p.id, p.amount_micros
+
+        union all
+        select p.organization_id, 'money at the provider = payments − returned − fees', null,
+            sum(p.amount_micros - p.refunded_micros - p.disputed_micros - p.fee_micros),
+            coalesce(max(c.amount_micros), 0)
+        from billing.payments as p
+        left join (
+            select
+                t.organization_id,
+                sum(case
+                    when t.debit_account = 'provider_clearing' then t.amount_micros
+                    when t.credit_account = 'provider_clearing' then -t.amount_micros
+                end) as amount_micros
+            from transfers as t
+            group by t.organization_id
+        ) as c on c.organization_id = p.organization_id
+        where p_organization_id is null or p.organization_id = p_organization_id
+        group by p.organization_id
 
         union all
         select g.organization_id, 'paid grant has a payment', g.id::text, 1, 0
@@ -188,23 +236,26 @@ begin
         group by u.organization_id, u.id
 
         union all
-        select s.organization_id, 'session captured = its transfers', s.id::text,
-            coalesce(sum(t.amount_micros), 0), s.captured_micros
-        from sessions as s
-        left join transfers as t on t.organization_id = s.organization_id and t.session_id = s.id
-        group by s.organization_id, s.id, s.captured_micros
+        select h.organization_id, 'hold captured = its transfers', h.id::text,
+            coalesce(sum(t.amount_micros), 0), h.captured_micros
+        from holds as h
+        left join transfers as t on t.organization_id = h.organization_id and t.hold_id = h.id
+        group by h.organization_id, h.id, h.captured_micros
 
         union all
-        select t.organization_id, 'session charge has a session', t.sequence::text, 1, 0
+        select t.organization_id, 'capture has its hold', t.sequence::text, 1, 0
         from transfers as t
-        left join sessions as s on s.organization_id = t.organization_id and s.id = t.session_id
-        where t.reason = 'session' and s.id is null
+        left join holds as h
+            on h.organization_id = t.organization_id
+            and h.id = t.hold_id
+            and (h.kind = 'session') = (t.reason = 'session')
+        where t.reason in ('session', 'capture') and h.id is null
 
         union all
         select h.organization_id, 'hold has a session', h.id::text, 1, 0
         from holds as h
         left join billing.sessions as s on s.organization_id = h.organization_id and s.id = h.id
-        where s.id is null
+        where h.kind = 'session' and s.id is null
 
         union all
         select s.organization_id, 'closed session charged = exact duration × price', s.id::text,

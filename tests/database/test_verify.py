@@ -15,7 +15,7 @@ from tests.money.ledger import DOLLAR, open_ledger
 _Break = tuple[LiteralString, set[str]]
 
 _CLOSED = "(select id from billing.sessions where ended_at is not null)"
-_CHARGED = "(select session_id from billing.transfers where session_id is not null)"
+_CHARGED = "(select hold_id from billing.transfers where hold_id is not null)"
 
 # What is changed behind everybody's back, and every rule that this breaks.
 _BREAKS: dict[str, _Break] = {
@@ -31,13 +31,24 @@ _BREAKS: dict[str, _Break] = {
         "update billing.grants set amount_micros = amount_micros + 1,"
         " remaining_micros = remaining_micros + 1"
         " where category = 'promotional'",
-        {"wallet settled = what its grants have left", "grant = its one credit"},
+        {
+            "wallet settled = what its grants have left",
+            "grant = the transfer that brought it",
+            "grant remaining = credits − draw-downs",
+        },
     ),
     "more held": (
         "update billing.wallets set held_micros = held_micros + 1",
         {"wallet held = its open holds"},
     ),
-    "a wallet lost": ("delete from billing.wallets", {"every ledger has a wallet"}),
+    "a wallet lost": (
+        "delete from billing.wallets",
+        {"every ledger has a wallet", "grant has a wallet"},
+    ),
+    "a debt forgotten": (
+        "update billing.wallets set debt_micros = debt_micros + 1",
+        {"wallet debt = its transfers"},
+    ),
     "a gap": (
         "update billing.transfers set sequence = 100"
         " where sequence = (select max(sequence) from billing.transfers)",
@@ -51,23 +62,43 @@ _BREAKS: dict[str, _Break] = {
     "money moved between grants": (
         "update billing.grants set"
         " remaining_micros = remaining_micros + case category when 'paid' then -2 else 1 end",
-        {"grant remaining = amount − draw-downs"},
+        {"grant remaining = credits − draw-downs"},
     ),
     "a bigger draw-down": (
         "update billing.draw_downs set amount_micros = amount_micros + 1",
-        {"grant remaining = amount − draw-downs", "debit = its draw-downs"},
+        {"grant remaining = credits − draw-downs", "debit = its draw-downs"},
     ),
     "a draw-down of nothing": (
         "insert into billing.draw_downs select organization_id, 100, id, 1 from billing.grants",
-        {"grant remaining = amount − draw-downs", "draw-down belongs to a debit"},
+        {"grant remaining = credits − draw-downs", "draw-down belongs to a debit"},
     ),
     "a credit of no grant": (
         "update billing.transfers set grant_id = gen_random_uuid() where sequence = 1",
-        {"grant = its one credit", "credit has a grant"},
+        {
+            "grant = the transfer that brought it",
+            "grant remaining = credits − draw-downs",
+            "credit has a grant",
+        },
+    ),
+    "a grant that was brought twice": (
+        "update billing.transfers as t set reason = 'promotion', grant_id = g.id"
+        " from billing.grants as g"
+        " where t.reason = 'top_up' and g.sequence = 1"
+        " and g.organization_id = t.organization_id",
+        {
+            "grant is brought once",
+            "grant = the transfer that brought it",
+            "grant remaining = credits − draw-downs",
+            "payment = its paid grant",
+        },
     ),
     "another payment": (
         "update billing.payments set amount_micros = amount_micros + 1",
-        {"payment = its paid grant"},
+        {"payment = its paid grant", "money at the provider = payments − returned − fees"},
+    ),
+    "a refund that was not followed": (
+        "update billing.payments set refunded_micros = 1",
+        {"money at the provider = payments − returned − fees"},
     ),
     "a payment lost": (
         "delete from billing.payments",
@@ -80,16 +111,20 @@ _BREAKS: dict[str, _Break] = {
     "more captured while it runs": (
         "update billing.holds set amount_micros = amount_micros + 1,"
         " captured_micros = captured_micros + 1 where due_at is not null",
-        {"session captured = its transfers"},
+        {"hold captured = its transfers"},
     ),
     "more captured at the end": (
         "update billing.holds set amount_micros = amount_micros + 1,"
         " captured_micros = captured_micros + 1 where due_at is null",
-        {"session captured = its transfers", "closed session charged = exact duration × price"},
+        {"hold captured = its transfers", "closed session charged = exact duration × price"},
     ),
     "a charged session lost": (
         f"delete from billing.sessions where id in {_CLOSED}",
-        {"session charge has a session", "hold has a session"},
+        {"hold has a session"},
+    ),
+    "a capture of no hold": (
+        "update billing.transfers set hold_id = gen_random_uuid() where hold_id is not null",
+        {"capture has its hold", "hold captured = its transfers"},
     ),
     "a session that was longer": (
         "update billing.sessions set ended_at = ended_at + interval '1 minute'",

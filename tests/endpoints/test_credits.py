@@ -21,6 +21,7 @@ def test_tells_the_balance(client: Client, platform: Platform) -> None:
         "settled": "25.000000",
         "held": "0.000000",
         "available": "25.000000",
+        "debt": "0.000000",
         "available_credits": "25.000000",
     }
 

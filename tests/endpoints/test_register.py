@@ -30,6 +30,7 @@ def test_a_verified_person_gets_an_organization_the_bonus_and_a_passport(
         "settled": "5.000000",
         "held": "0.000000",
         "available": "5.000000",
+        "debt": "0.000000",
     }
     assert passport["permissions"] == ["billing", "read", "write"]
     assert passport["key_prefix"] == passport["key"][:12]

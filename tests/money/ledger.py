@@ -199,6 +199,32 @@ class Ledger:
     def sweep(self, limit: int = 1000) -> Row:
         return self.call_one("sweep_sessions", limit=limit)
 
+    # The operator's side.
+
+    def open_hold(self, customer: Customer, micros: int, seconds: int = 600) -> Row:
+        return self.call_one(
+            "open_hold",
+            caller=self.create_operator().caller,
+            organization_id=customer.id,
+            amount_micros=micros,
+            expires_in_seconds=seconds,
+            description=None,
+            idempotency_key=new_key(),
+        )
+
+    def capture(self, customer: Customer, micros: int) -> None:
+        """Let a customer spend so much at once."""
+        hold = self.open_hold(customer, micros)["hold"]
+        self.call_one(
+            "capture_hold",
+            caller=self.create_operator().caller,
+            organization_id=customer.id,
+            hold_id=hold["id"],
+            amount_micros=micros,
+            is_final=True,
+            idempotency_key=new_key(),
+        )
+
     # The platform's side.
 
     def advance(self, seconds: float) -> None:

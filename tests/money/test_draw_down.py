@@ -123,7 +123,7 @@ def test_every_debit_is_drawn_in_order(
             # Nobody paid for these grants, and no session was charged; all else must agree.
             assert {d[1] for d in ledger.differences()} <= {
                 "paid grant has a payment",
-                "session charge has a session",
+                "capture has its hold",
             }
             raise Rollback
 

@@ -1,0 +1,233 @@
+-- Grants as their owner sees them, promotional ones that an operator gives, and their expiry.
+
+create view api.grants with (security_invoker = true) as
+select
+    g.id,
+    g.organization_id,
+    g.category,
+    case
+        when g.sequence is null then 'scheduled'
+        when g.is_used_up then 'used_up'
+        when g.expires_at <= billing.now() then 'expired'
+        else 'active'
+    end as status,
+    g.priority,
+    g.amount_micros,
+    g.remaining_micros,
+    g.payment_id,
+    g.note,
+    g.effective_at,
+    g.expires_at
+from billing.grants as g;
+comment on view api.grants is
+'Lots of money, what remains of each and until when. expired with something remaining: a hold was
+promised it before.';
+
+-- api.list_grants: the organization's grants, newest first, from before p_cursor;
+-- p_status null: all.
+create function api.list_grants(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
+returns setof api.grants
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    return query
+    select g.*
+    from api.grants as g
+    where g.organization_id = v_caller.organization_id
+        and (p_cursor is null or g.id < p_cursor)
+        and (p_status is null or g.status = p_status)
+    order by g.id desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_grants to service_role, faregate_functions;
+
+-- api.create_grant: an operator gives a customer promotional credits. p_note says why and is shown
+-- to the customer. Null for p_effective_at: now; for p_expires_at: never.
+--
+-- Raises  FG404 organization_not_found, FG409 idempotency_conflict
+--         FG400 expiry_in_the_past     it would be over before it began
+--         FG400 amount_out_of_bounds   the wallet would hold more than a billion dollars
+-- Locks   the key, the wallet.
+create function api.create_grant(
+    p_caller jsonb,
+    p_organization_id uuid,
+    p_amount_micros bigint,
+    p_note text,
+    p_priority smallint,
+    p_effective_at timestamptz,
+    p_expires_at timestamptz,
+    p_idempotency_key text
+)
+returns table (credit_grant api.grants, replayed boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'admin');
+    v_request jsonb := jsonb_build_array(
+        p_organization_id, p_amount_micros, p_note, p_priority, p_effective_at, p_expires_at
+    );
+    v_stored jsonb;
+    v_id uuid := billing.uuidv7();
+    v_now timestamptz := billing.now();
+begin
+    v_stored := billing.replay(
+        v_caller.organization_id, p_idempotency_key, 'create_grant', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.grants, v_stored), true;
+        return;
+    end if;
+    perform billing.find_customer(p_organization_id);
+    if p_expires_at <= greatest(v_now, p_effective_at) then
+        raise exception using errcode = 'FG400', message = 'expiry_in_the_past';
+    end if;
+    insert into billing.grants (
+        organization_id, id, category, priority, amount_micros, remaining_micros, note,
+        effective_at, expires_at
+    )
+    values (
+        p_organization_id, v_id, 'promotional', p_priority, p_amount_micros, 0, p_note,
+        coalesce(p_effective_at, v_now), p_expires_at
+    );
+    if p_effective_at > v_now is not true then
+        perform billing.start_grant(p_organization_id, v_id);
+    end if;
+    insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
+    values (
+        p_organization_id, v_caller.actor, 'create_grant', v_id,
+        jsonb_build_object('amount_micros', p_amount_micros, 'note', p_note)
+    );
+    select v.* into credit_grant
+    from api.grants as v
+    where v.organization_id = p_organization_id and v.id = v_id;
+    perform billing.remember(
+        v_caller.organization_id, p_idempotency_key, 'create_grant', v_request,
+        to_jsonb(credit_grant)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.create_grant to service_role, faregate_functions;
+
+-- billing.start_grant: a grant's money arrives in its wallet.
+--
+-- Raises  FG400 amount_out_of_bounds  the wallet would hold more than a billion dollars
+-- Locks   the wallet.
+create function billing.start_grant(p_organization_id uuid, p_grant_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_amount_micros bigint;
+begin
+    select g.amount_micros into strict v_amount_micros
+    from billing.grants as g
+    where g.organization_id = p_organization_id and g.id = p_grant_id;
+    perform billing.check_room(p_organization_id, v_amount_micros);
+    update billing.grants as g
+    set
+        remaining_micros = g.amount_micros,
+        sequence = billing.post(
+            p_organization_id, 'promotion', 'wallet', g.amount_micros, 'promotion', g.id
+        )
+    where g.organization_id = p_organization_id and g.id = p_grant_id;
+    perform billing.repay_debt(p_organization_id);
+end
+$$;
+
+-- api.start_grants: up to p_limit scheduled grants whose time has come become money.
+-- Call until more is false.
+--
+-- Locks   the grants that nobody else has locked, then the wallets in order.
+create function api.start_grants(p_limit integer)
+returns table (started integer, more boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_grant record;
+begin
+    started := 0;
+    for v_grant in
+        select d.organization_id, d.id
+        from (
+            select g.organization_id, g.id
+            from billing.grants as g
+            inner join billing.wallets as w on w.organization_id = g.organization_id
+            where g.sequence is null
+                and g.effective_at <= billing.now()
+                and w.settled_micros + g.amount_micros <= 1000000000000000
+            order by g.effective_at
+            limit p_limit
+            for no key update of g skip locked
+        ) as d
+        order by d.organization_id, d.id
+    loop
+        perform billing.start_grant(v_grant.organization_id, v_grant.id);
+        started := started + 1;
+    end loop;
+    more := started > 0 and started = p_limit;
+    return next;
+end
+$$;
+grant execute on function api.start_grants to service_role, faregate_functions;
+
+-- api.expire_grants: take what remains of up to p_limit expired grants out of their wallets, but
+-- nothing that a hold was promised: that goes when the hold gives it back.
+-- Call until more is false.
+--
+-- Locks   the wallets that nobody else has locked, in order.
+create function api.expire_grants(p_limit integer)
+returns table (expired integer, more boolean)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_grant record;
+    v_amount_micros bigint;
+begin
+    expired := 0;
+    for v_grant in
+        select d.organization_id, d.id
+        from (
+            select g.organization_id, g.id
+            from billing.grants as g
+            inner join billing.wallets as w on w.organization_id = g.organization_id
+            where g.expires_at <= v_now
+                and not g.is_used_up
+                and w.settled_micros > w.held_micros
+            order by g.expires_at
+            limit p_limit
+            for no key update of w skip locked
+        ) as d
+        order by d.organization_id, d.id
+    loop
+        -- Anew: an earlier grant of the same wallet may have taken what nobody had been promised.
+        select least(g.remaining_micros, w.settled_micros - w.held_micros) into v_amount_micros
+        from billing.grants as g
+        inner join billing.wallets as w on w.organization_id = g.organization_id
+        where g.organization_id = v_grant.organization_id and g.id = v_grant.id;
+        if v_amount_micros > 0 then
+            perform billing.debit_grant(
+                v_grant.organization_id, v_grant.id, v_amount_micros, 'expired', 'expiry'
+            );
+            expired := expired + 1;
+        end if;
+    end loop;
+    more := expired > 0 and expired = p_limit;
+    return next;
+end
+$$;
+grant execute on function api.expire_grants to service_role, faregate_functions;
