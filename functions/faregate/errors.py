@@ -26,6 +26,7 @@ PROBLEMS = {
     "plan_unknown": Problem(400, "There is no such plan."),
     "amount_too_small": Problem(400, "The amount is below the smallest top-up."),
     "amount_out_of_bounds": Problem(400, "The amount is larger than the ledger carries."),
+    "period_too_long": Problem(400, "The period is longer than this address takes."),
     "unauthenticated": Problem(401, "Send a passport or a signed-in user's token."),
     "invalid_passport": Problem(401, "The passport is unknown, expired or revoked."),
     "invalid_token": Problem(401, "The token is not valid here."),

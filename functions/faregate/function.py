@@ -35,6 +35,7 @@ FUNCTIONS = {
     "credits": "endpoints",
     "stripe_webhook": "endpoints",
     "sessions": "endpoints",
+    "statements": "endpoints",
     "sweep_sessions": "schedules",
     "stop_session": "tasks",
 }
@@ -123,7 +124,9 @@ def create_app(*names: str) -> FastAPI:
             *["Authorization", "Content-Type", "Faregate-Organization"],
             *["Idempotency-Key", "X-API-Key", "X-Request-Id"],
         ],
-        expose_headers=["Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+        expose_headers=[
+            *["Content-Disposition", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+        ],
         max_age=600,
     )
     return app

@@ -1,32 +1,29 @@
 """openapi.json is the code's, and the code keeps what it promises."""
 
 import json
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from uuid import uuid4
 
 import httpx
 import pytest
-import uvicorn
 
-from faregate.function import FUNCTIONS, create_app
+from faregate.function import FUNCTIONS
 from infra import openapi
 from tests.harness.answers import done
-from tests.harness.client import environment
 from tests.harness.platform import Platform
+from tests.harness.server import serve
 
 REGENERATE = "run `make openapi`"
 
 # A request may be well formed and still ask for what no contract can rule out: a plan, a price or
-# a bracket that is a row, an expiry that has passed, a signature that only Stripe can make.
+# a bracket that is a row, an expiry that has passed, a period that ends before it begins, a
+# signature that only Stripe can make.
 SEMANTIC = [
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout"],
-    *["/v1/passports", "/v1/stripe/webhook"],
+    *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
+    *["/v1/statements/transactions.csv", "/v1/statements/transactions.json"],
 ]
 
 
@@ -45,26 +42,6 @@ def test_every_reference_leads_somewhere() -> None:
     text = json.dumps(document)
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert referred == schemas
-
-
-@contextmanager
-def _serve(settings: dict[str, str]) -> Iterator[str]:
-    """Serve all functions on a port; give their address."""
-    with environment(settings):
-        app = create_app(*FUNCTIONS)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        try:
-            with httpx.Client(transport=httpx.HTTPTransport(retries=10), trust_env=False) as http:
-                http.get(f"{address}/healthz").raise_for_status()
-            yield address
-        finally:
-            server.should_exit = True
-            thread.join(10)
 
 
 def _bearer(credential: str) -> str:
@@ -88,7 +65,7 @@ def _configuration(platform: Platform, address: str) -> str:
         # Starts are refused for want of money, and what is made up is not found.
         "[checks.positive_data_acceptance]\n"
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
-        '[[operations]]\ninclude-path-regex = "^/v1/(credits|sessions)|customers"\n'
+        '[[operations]]\ninclude-path-regex = "^/v1/(credits|sessions|statements)|customers"\n'
         + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
@@ -110,7 +87,7 @@ def test_the_contract_is_kept(platform: Platform, tmp_path: Path) -> None:
     settings["DATABASE_URL"] = platform.database.functions_url
     settings["TASKS_QUEUE"] = f"projects/test/locations/test/queues/{uuid4().hex}"
     configuration = tmp_path / "schemathesis.toml"
-    with _serve(settings) as address:
+    with serve(settings, *FUNCTIONS) as address:
         configuration.write_text(_configuration(platform, address))
         run = subprocess.run(
             [

@@ -25,6 +25,7 @@ NEEDED = {
     "credits": [*USERS, "STRIPE_SECRET_KEY", "CHECKOUT_SUCCESS_URL", "CHECKOUT_CANCEL_URL"],
     "stripe_webhook": [*DATABASE, "STRIPE_WEBHOOK_SECRET"],
     "sessions": USERS,
+    "statements": USERS,
     "sweep_sessions": [
         *INVOKER,
         *["TASKS_QUEUE", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],

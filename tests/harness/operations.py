@@ -83,6 +83,10 @@ OPERATIONS = [
     Operation("sessions", "GET", "/v1/sessions/{session_id}", "read"),
     Operation("sessions", "POST", "/v1/sessions/{session_id}/heartbeat", "write"),
     Operation("sessions", "POST", "/v1/sessions/{session_id}/stop", "write", {}),
+    Operation("statements", "GET", "/v1/statements", "read", query={"month": "2026-11"}),
+    Operation("statements", "GET", "/v1/statements/usage", "read"),
+    Operation("statements", "GET", "/v1/statements/transactions.csv", "read"),
+    Operation("statements", "GET", "/v1/statements/transactions.json", "read"),
 ]
 
 BY_PASSPORT = [operation for operation in OPERATIONS if operation.permission]

@@ -1,0 +1,245 @@
+"""Statements: what a period did to the balance, in lines that add up, and its ledger as a file."""
+
+import csv
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from io import StringIO
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Query
+from fastapi.responses import StreamingResponse
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+)
+
+from faregate.backends.database import Database, Row
+from faregate.backends.tokens import UserTokens
+from faregate.caller import Caller, Customer
+from faregate.contract import Moment, Transaction, customer_refuses
+from faregate.function import Answer, new_router, use
+from faregate.money import Usd
+
+router = new_router("statements")
+backends = (Database, UserTokens)
+
+# Of an export: what is in memory at once, and how long other requests wait for it to be written.
+_PAGE_ROWS = 2000
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# What a spreadsheet takes for a formula, unless it is a number.
+_FORMULA = re.compile(r"[=+\-@\t\r\n](?!\d+(\.\d+)?\Z)", re.ASCII)
+
+
+def _rfc_3339(text: object) -> object:
+    """Refuse the other ways to write a time, such as seconds since 1970."""
+    if not isinstance(text, str) or not _RFC_3339.fullmatch(text):
+        raise ValueError("must be a time with its offset, such as 2026-11-01T00:00:00Z")
+    return text
+
+
+Instant = Annotated[Moment, Field(ge=datetime(2000, 1, 1, tzinfo=UTC)), BeforeValidator(_rfc_3339)]
+
+
+class PeriodQuery(BaseModel):
+    """Which period: a month, or from one moment up to another; by itself the month until now."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_: Instant | None = Field(
+        None, alias="from", description="Included. By itself the beginning of `to`'s month, UTC."
+    )
+    to: Instant | None = Field(None, description="Not included. By itself now.")
+    month: Annotated[str, Field(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$")] | None = Field(
+        None, description="In place of both: a month of UTC, such as 2026-11."
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _follows_from(cls, to: datetime, info: ValidationInfo) -> datetime:
+        from_ = info.data.get("from_")
+        if from_ is not None and to < from_:
+            raise ValueError("must not be before `from`")
+        return to
+
+    @field_validator("month")
+    @classmethod
+    def _stands_alone(cls, month: str, info: ValidationInfo) -> str:
+        if info.data.get("from_") is not None or info.data.get("to") is not None:
+            raise ValueError("stands in place of `from` and `to`")
+        return month
+
+    @property
+    def bounds(self) -> dict[str, datetime | None]:
+        """Give its two ends as SQL takes them; those that are not given are SQL's to know."""
+        if self.month is None:
+            return {"from": self.from_, "to": self.to}
+        first = datetime.fromisoformat(f"{self.month}-01T00:00:00Z")
+        next_month = first.month % 12 + 1
+        return {
+            "from": first,
+            "to": first.replace(year=first.year + (next_month == 1), month=next_month),
+        }
+
+
+class Period(Answer):
+    """From one moment, included, up to another."""
+
+    from_: AwareDatetime = Field(validation_alias="begins_at", serialization_alias="from")
+    to: AwareDatetime = Field(validation_alias="ends_at")
+
+
+class Line(Answer):
+    """What the transactions of a kind brought into the wallet, or took out of it: negative."""
+
+    kind: str
+    amount: Usd = Field(validation_alias="amount_micros")
+    count: int
+
+
+class Statement(Period):
+    """What a period did to the balance: opening + all lines = closing. `debt` is owed beside it."""
+
+    organization_id: UUID
+    opening: Usd = Field(validation_alias="opening_micros")
+    lines: list[Line]
+    closing: Usd = Field(validation_alias="closing_micros")
+    debt: Usd = Field(validation_alias="debt_micros")
+
+
+class UsageDay(Line):
+    """What was consumed of a kind on a day of UTC."""
+
+    day: date
+
+
+class Usage(Period):
+    """What was consumed in a period; a day without usage is left out."""
+
+    data: list[UsageDay] = Field(validation_alias="days")
+
+
+Asked = Annotated[PeriodQuery, Query()]
+
+
+@router.get("/v1/statements", responses=customer_refuses())
+async def get_statement(
+    period: Asked, caller: Customer, database: Database = use(Database)
+) -> Statement:
+    """Sum up a period: opening, purchases, bonuses, usage, refunds, …, closing. Needs `read`."""
+    return Statement.model_validate(
+        await database.call_one("get_statement", caller=caller, **period.bounds)
+    )
+
+
+@router.get("/v1/statements/usage", responses=customer_refuses("period_too_long"))
+async def list_usage(period: Asked, caller: Customer, database: Database = use(Database)) -> Usage:
+    """List what was consumed, by day (UTC) and kind; 400 days at most. Needs `read`."""
+    return Usage.model_validate(
+        await database.call_one("list_usage_days", caller=caller, **period.bounds)
+    )
+
+
+@router.get(
+    "/v1/statements/transactions.csv",
+    response_class=StreamingResponse,
+    responses=customer_refuses()
+    | {200: {"description": "RFC 4180", "content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+async def export_csv(
+    period: Asked, caller: Customer, database: Database = use(Database)
+) -> StreamingResponse:
+    """Export a period's ledger, oldest first, for spreadsheets. Needs `read`."""
+    found = await database.call_one("get_period", caller=caller, **period.bounds)
+    lines = _csv(_pages(database, caller, found))
+    return _file(lines, found, "csv", "text/csv; charset=utf-8; header=present")
+
+
+@router.get(
+    "/v1/statements/transactions.json",
+    response_model=list[Transaction],
+    responses=customer_refuses(),
+)
+async def export_json(
+    period: Asked, caller: Customer, database: Database = use(Database)
+) -> StreamingResponse:
+    """Export a period's ledger, oldest first, as one array. Needs `read`."""
+    found = await database.call_one("get_period", caller=caller, **period.bounds)
+    return _file(_json(_pages(database, caller, found)), found, "json", "application/json")
+
+
+_Transactions = TypeAdapter(list[Transaction])
+
+
+async def _pages(
+    database: Database, caller: Caller, period: Row
+) -> AsyncIterator[list[Transaction]]:
+    """Read the ledger page by page: one call each, so that nothing is held between them.
+
+    When one fails the answer breaks off, and whoever reads it is told so by HTTP.
+    """
+    after = period["opening_sequence"]
+    while True:
+        rows = await database.call(
+            "list_period",
+            caller=caller,
+            opening_sequence=after,
+            closing_sequence=period["closing_sequence"],
+            limit=_PAGE_ROWS,
+        )
+        yield _Transactions.validate_python(rows)
+        if len(rows) < _PAGE_ROWS:
+            return
+        after = rows[-1]["sequence"]
+
+
+async def _csv(pages: AsyncIterator[list[Transaction]]) -> AsyncIterator[str]:
+    names = list(Transaction.model_fields)
+    yield _lines([names])
+    async for page in pages:
+        rows = (transaction.model_dump(mode="json") for transaction in page)
+        yield _lines([[spreadsheet_cell(row[name]) for name in names] for row in rows])
+
+
+def _lines(rows: list[list[Any]]) -> str:
+    text = StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def spreadsheet_cell(value: object) -> object:
+    """Give a value as a spreadsheet shows it: no text of anybody's is a formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+async def _json(pages: AsyncIterator[list[Transaction]]) -> AsyncIterator[bytes]:
+    yield b"["
+    separator = b""
+    async for page in pages:
+        if page:
+            yield separator + _Transactions.dump_json(page)[1:-1]
+            separator = b","
+    yield b"]"
+
+
+def _file(
+    content: AsyncIterator[str] | AsyncIterator[bytes],
+    period: Row,
+    extension: Literal["csv", "json"],
+    media_type: str,
+) -> StreamingResponse:
+    first, end = (
+        datetime.fromisoformat(period[name]).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        for name in ("begins_at", "ends_at")
+    )
+    name = f"transactions_{period['organization_id']}_{first}_{end}.{extension}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(content, media_type=media_type, headers=headers)
