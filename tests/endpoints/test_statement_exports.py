@@ -18,7 +18,10 @@ from tests.harness.server import serve
 
 CSV, JSON = (f"/v1/statements/transactions.{extension}" for extension in ("csv", "json"))
 ALWAYS = {"from": "2000-01-01T00:00:00Z", "to": "2999-12-31T23:59:59Z"}
-HEADER = ["sequence", "reason", "amount", "balance", "session_id", "grant_id", "created_at"]
+HEADER = [
+    *["sequence", "reason", "amount", "balance"],
+    *["session_id", "hold_id", "grant_id", "created_at"],
+]
 
 
 @pytest.fixture

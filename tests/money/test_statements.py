@@ -79,10 +79,15 @@ _cuts = st.lists(
 
 
 def _ledger_of(steps: list[tuple[_Effect, int, int]]) -> list[_Transfer]:
-    transfers, at = [], FIRST
+    transfers: list[_Transfer] = []
+    at, debt = FIRST, 0
     for effect, micros, minutes in steps:
         at += timedelta(minutes=minutes)
-        transfers.append(_Transfer(effect, micros, at))
+        transfer = _Transfer(effect, micros, at)
+        # Nobody repays more than is owed.
+        if debt + transfer.debt >= 0:
+            debt += transfer.debt
+            transfers.append(transfer)
     return transfers
 
 
@@ -108,6 +113,10 @@ def _write(ledger: Ledger, transfers: list[_Transfer]) -> Row:
             *(organization_id, sequence, each.effect.debit, each.effect.credit),
             *(each.micros, balance, each.effect.reason, each.made_at),
         )
+    ledger.run(
+        "update billing.wallets set debt_micros = %s where organization_id = %s",
+        *(sum(each.debt for each in transfers), organization_id),
+    )
     return {"passport_hash": material["key_hash"]}
 
 
