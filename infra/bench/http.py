@@ -30,8 +30,12 @@ _WEBHOOK_SECRET = "whsec_bench"  # noqa: S105  of servers that live for this run
 _FUNCTIONS = paths.ROOT / "functions" / "main.py"
 
 _TOP_UPS = """
-insert into billing.top_ups (organization_id, amount_micros, bonus_micros, created_by)
-select organization_id, 25000000, 0, 'bench' from billing.wallets order by 1 limit %s
+with top_ups as (
+    select organization_id, billing.uuidv7() as id from billing.wallets order by 1 limit %s
+)
+insert into billing.top_ups
+    (organization_id, id, amount_micros, bonus_micros, checkout_session_id, created_by)
+select organization_id, id, 25000000, 0, 'cs_' || id, 'bench' from top_ups
 returning organization_id::text, id::text
 """
 

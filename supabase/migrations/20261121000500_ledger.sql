@@ -1,6 +1,6 @@
 -- The ledger: each organization is one of its own. Wallets, grants, transfers, draw-downs.
 --
--- Every transfer goes through billing.post, billing.debit_wallet or billing.debit_wallets below;
+-- Every transfer goes through billing.post, credit_wallet, debit_wallet or debit_wallets below;
 -- nothing else moves money.
 -- Locks: idempotency key, then payment, top-up or hold, then wallets in the order of their
 -- organization.
@@ -274,17 +274,35 @@ set search_path = ''
 as $$
 declare
     v_grant_id uuid := billing.uuidv7();
+    v_settled_micros bigint;
+    v_sequence bigint;
+    v_is_in_debt boolean;
 begin
+    update billing.wallets as w
+    set
+        settled_micros = w.settled_micros + p_amount_micros,
+        last_sequence = w.last_sequence + 1
+    where w.organization_id = p_organization_id
+    returning w.settled_micros, w.last_sequence, w.debt_micros > 0
+    into strict v_settled_micros, v_sequence, v_is_in_debt;
     insert into billing.grants (
         organization_id, id, category, amount_micros, remaining_micros, payment_id, sequence
     )
     values (
         p_organization_id, v_grant_id, p_category, p_amount_micros, p_amount_micros, p_payment_id,
-        billing.post(
-            p_organization_id, p_from, 'wallet', p_amount_micros, p_reason, v_grant_id
-        )
+        v_sequence
     );
-    perform billing.repay_debt(p_organization_id);
+    insert into billing.transfers (
+        organization_id, sequence, debit_account, credit_account,
+        amount_micros, wallet_balance_micros, reason, grant_id
+    )
+    values (
+        p_organization_id, v_sequence, p_from, 'wallet',
+        p_amount_micros, v_settled_micros, p_reason, v_grant_id
+    );
+    if v_is_in_debt then
+        perform billing.repay_debt(p_organization_id);
+    end if;
     return v_grant_id;
 end
 $$;

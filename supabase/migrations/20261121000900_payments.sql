@@ -64,7 +64,7 @@ create trigger payments_no_truncate before truncate on billing.payments
 for each statement execute function billing.refuse_change();
 
 -- billing.credit_top_up: the money of a paid checkout becomes grants;
--- the plan moves up on the first one.
+-- the plan moves up on the first one. False: this payment has been credited before, elsewhere.
 --
 -- The amount is the provider's. The promised bonus is for the promised amount:
 -- paid something else, no bonus.
@@ -75,7 +75,7 @@ create function billing.credit_top_up(
     p_provider_payment_id text,
     p_amount_micros bigint
 )
-returns void
+returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -98,7 +98,11 @@ begin
     values (
         p_top_up.organization_id, v_payment_id, p_top_up.id, 'stripe',
         p_provider_payment_id, p_amount_micros, v_now
-    );
+    )
+    on conflict (provider, provider_payment_id) do nothing;
+    if not found then
+        return false;
+    end if;
     -- Before the wallet: whoever claims an organization locks them in this order, too.
     update billing.organizations as o
     set plan_id = l.plan_after_top_up_id
@@ -130,6 +134,7 @@ begin
     if v_is_reversed then
         perform billing.follow_reversals('stripe', p_provider_payment_id);
     end if;
+    return true;
 end
 $$;
 
@@ -195,7 +200,7 @@ as $$
 declare
     v_payment_id text := p_checkout ->> 'payment_intent';
     v_amount_micros bigint := billing.provider_amount(p_checkout, 'amount_total');
-    v_status billing.top_up_status;
+    v_status billing.top_up_status := 'needs_review';
 begin
     if p_top_up.status = 'paid' then
         return 'already_credited';
@@ -205,18 +210,10 @@ begin
         v_status := 'failed';
     elsif p_checkout ->> 'payment_status' is distinct from 'paid' then
         v_status := 'processing';
-    elsif v_amount_micros > 0 is not true or v_payment_id is null then
-        v_status := 'needs_review';
-    elsif exists (
-        select from billing.payments as p
-        where p.provider = 'stripe' and p.provider_payment_id = v_payment_id
-    ) then
-        v_status := 'needs_review';
-    else
-        perform billing.credit_top_up(
-            p_top_up, p_checkout ->> 'id', v_payment_id, v_amount_micros
-        );
-        return 'credited';
+    elsif v_amount_micros > 0 and v_payment_id is not null then
+        if billing.credit_top_up(p_top_up, p_checkout ->> 'id', v_payment_id, v_amount_micros) then
+            return 'credited';
+        end if;
     end if;
     -- Late news does not undo newer: only a paid checkout leaves an end state,
     -- and money under review stays seen.
