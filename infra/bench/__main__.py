@@ -2,7 +2,7 @@
 
 import sys
 
-from infra.bench import database, http, imports
+from infra.bench import http, imports, ledger, sweep
 from infra.bench.report import Line
 from infra.bench.stage import stage
 from infra.local.progress import run, say, step
@@ -15,10 +15,10 @@ def main() -> None:
     with stage() as own:
         with step("calls over HTTP"):
             lines += http.measure(own)
-        with step("hot wallet"):
-            lines += database.measure_hot_wallet(own)
+        with step("charges"):
+            lines += ledger.measure(own)
         with step("sweep"):
-            lines += database.measure_sweep(own)
+            lines += sweep.measure(own)
     say("")
     for line in lines:
         line.print()

@@ -1,7 +1,6 @@
-"""Calls to the database: sweeps beside other calls, and charges on one hot wallet."""
+"""A sweep of many running sessions, beside other calls."""
 
 from collections.abc import Callable
-from statistics import median
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
@@ -11,9 +10,6 @@ import psycopg
 from infra.bench.report import Line
 from infra.bench.stage import PASSPORTS, Stage, passport_hash
 
-_CLIENTS = 8
-_SECONDS = 1.0
-_ROUNDS = 7
 _SWEEPERS = 2  # as many as the function runs
 _CHUNK = 1_000
 
@@ -47,53 +43,8 @@ cross join billing.prices as p
 where p.plan_id = 'pro' and p.sku = 'session.small'
 """
 
-# The same work for both: one function call, one transaction.
-_HOT = """
-create schema bench;
-create table bench.counters (id integer primary key, value bigint not null);
-create table bench.log (id bigint generated always as identity primary key, value bigint not null);
-insert into bench.counters values (1, 0);
-create function bench.bare() returns void language plpgsql as $$
-begin
-    update bench.counters set value = value + 1 where id = 1;
-    insert into bench.log (value) values (1);
-end $$;
-create function bench.charge(p_organization_id uuid) returns void language plpgsql as $$
-begin
-    perform billing.debit_wallet(
-        row(p_organization_id, 1, 0, 'revenue_sessions', 'session', null)::billing.debit,
-        billing.now()
-    );
-end $$;
-"""
 
-
-def measure_hot_wallet(stage: Stage) -> list[Line]:
-    """Charge one wallet from eight clients; do a bare `update + insert` on one row likewise."""
-    with psycopg.connect(stage.owner_url, autocommit=True) as connection:
-        connection.execute(_HOT)
-        row = connection.execute(
-            "select organization_id from billing.wallets order by 1 desc limit 1"
-        ).fetchone()
-        assert row is not None  # noqa: S101  the stage is populated
-    # In turns: what else the machine does in the meantime slows both.
-    rounds = [
-        (
-            _calls_per_second(stage, "select bench.bare()", []),
-            _calls_per_second(stage, "select bench.charge(%s)", [row[0]]),
-        )
-        for _ in range(_ROUNDS)
-    ]
-    bare, charge = (median(values) for values in zip(*rounds, strict=True))
-    ratio = median(charge / bare for bare, charge in rounds)
-    return [
-        Line("bare update + insert on one row", bare, "calls/s"),
-        Line("charge on one hot wallet", charge, "calls/s"),
-        Line("  of the bare transaction", ratio, "×", 0.70),
-    ]
-
-
-def measure_sweep(stage: Stage) -> list[Line]:
+def measure(stage: Stage) -> list[Line]:
     """Sweep a hundred thousand sessions while others read their balance."""
     with psycopg.connect(stage.owner_url, autocommit=True) as connection:
         connection.execute(_SESSIONS)
@@ -142,19 +93,3 @@ def _start(stage: Stage, work: Callable[[psycopg.Connection[tuple[Any, ...]]], N
     thread = Thread(target=run)
     thread.start()
     return thread
-
-
-def _calls_per_second(stage: Stage, call: str, arguments: list[object]) -> float:
-    counts: list[int] = []
-    deadline = perf_counter() + _SECONDS
-
-    def work(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        count = 0
-        while perf_counter() < deadline:
-            connection.execute(call.encode(), arguments)
-            count += 1
-        counts.append(count)
-
-    for client in [_start(stage, work) for _ in range(_CLIENTS)]:
-        client.join()
-    return sum(counts) / _SECONDS
