@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.demo import Customer, register
+from infra.demo import Customer, buy_credits, register
 from infra.local.layout import PORT_VARIABLE, QUEUE, Layout
 from infra.local.progress import RefusalError
 from infra.local.stack import Stack
@@ -100,6 +100,58 @@ def test_the_queue_ends_a_session_at_its_very_second(customer: Customer) -> None
     assert Decimal(last["amount"]) == -Decimal(ended["cost"])
     late = datetime.fromisoformat(last["created_at"]) - end
     assert timedelta(0) <= late < timedelta(seconds=5)
+
+
+def test_a_refund_stops_what_runs_and_what_was_spent_is_owed(customer: Customer) -> None:
+    buy_credits(customer)
+    payment = payments(customer)[0]
+    session = customer.post("/v1/sessions", {"tier": "large"})
+    move(customer, 150 * 3600)  # $7.50: the bonus and a tenth of the payment
+    refund = stripe(customer, "/v1/refunds", payment_intent=payment["id"])
+    stopped = customer.get(f"/v1/sessions/{session['id']}")
+    assert stopped["close_reason"] == "frozen"
+    balance = customer.get("/v1/credits")
+    assert Decimal(balance["settled"]) == 0
+    assert Decimal(balance["debt"]) == Decimal(stopped["cost"]) - 5
+    refused = customer.try_call("POST", "/v1/sessions", json={"tier": "small"})
+    assert refused.status_code == 402
+    assert (refused.json()["code"], refused.json()["debt"]) == ("debt_outstanding", balance["debt"])
+
+    stripe(customer, f"/_refunds/{refund['id']}", outcome="failed")
+    after = customer.get("/v1/credits")
+    assert (Decimal(after["settled"]), after["debt"]) == (30 - Decimal(stopped["cost"]), "0.000000")
+    customer.post("/v1/sessions", {"tier": "small"})
+
+
+@pytest.mark.parametrize(("outcome", "left"), [("won", 30), ("lost", 5)])
+def test_a_dispute_takes_the_money_until_it_is_won(
+    customer: Customer, outcome: str, left: int
+) -> None:
+    buy_credits(customer)
+    payment = payments(customer)[0]
+    dispute = stripe(customer, "/_disputes", payment_intent=payment["id"])
+    assert Decimal(customer.get("/v1/credits")["settled"]) == 5
+    stripe(customer, f"/_disputes/{dispute['id']}", outcome=outcome)
+    assert Decimal(customer.get("/v1/credits")["settled"]) == left
+
+
+def payments(customer: Customer) -> list[dict[str, Any]]:
+    """Tell what Stripe lists, newest first."""
+    listed: list[dict[str, Any]] = stripe(customer, "/v1/payment_intents", "GET")["data"]
+    return listed
+
+
+def stripe(customer: Customer, path: str, method: str = "POST", **form: str) -> dict[str, Any]:
+    """Do something at Stripe, as its dashboard or the customer's bank would."""
+    answer = customer.http.request(
+        method,
+        f"{customer.stack.stripe_url}{path}",
+        data=form,
+        headers={"Authorization": f"Bearer {customer.stack.stripe_secret_key}"},
+    )
+    assert answer.is_success, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
 
 
 def move(customer: Customer, seconds: int) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Session(Answer):
     name: str | None
     tier: Tier
     status: Literal["running", "closed"]
-    close_reason: Literal["stopped", "exhausted", "lost", "expired", "failed"] | None
+    close_reason: Literal["stopped", "exhausted", "lost", "expired", "failed", "frozen"] | None
     hourly_price: Usd = Field(validation_alias="hourly_price_micros")
     cost: Usd = Field(validation_alias="cost_micros")
     charged: Usd = Field(validation_alias="charged_micros")
