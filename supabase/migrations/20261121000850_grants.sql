@@ -51,7 +51,8 @@ grant execute on function api.list_grants to service_role, faregate_functions;
 --
 -- Raises  FG404 organization_not_found, FG409 idempotency_conflict
 --         FG400 expiry_in_the_past     it would be over before it began
---         FG400 amount_out_of_bounds   the wallet would hold more than a billion dollars
+--         FG400 amount_out_of_bounds   not positive, or the wallet would hold more than a billion
+--                                      dollars
 -- Locks   the key, the wallet.
 create function api.create_grant(
     p_caller jsonb,
@@ -85,6 +86,9 @@ begin
         return;
     end if;
     perform billing.find_customer(p_organization_id);
+    if p_amount_micros not between 1 and 1000000000000000 then
+        raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
+    end if;
     if p_expires_at <= greatest(v_now, p_effective_at) then
         raise exception using errcode = 'FG400', message = 'expiry_in_the_past';
     end if;

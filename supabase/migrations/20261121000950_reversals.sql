@@ -125,7 +125,6 @@ declare
     v_bonus_returned_micros bigint;
     v_reason billing.reason := 'refund';
     v_reason_back billing.reason := 'refund_failed';
-    v_session_ids uuid[];
 begin
     select p.* into v_payment
     from billing.payments as p
@@ -172,7 +171,7 @@ begin
         v_bonus_micros::numeric * (v_refunded_micros + v_disputed_micros) / v_payment.amount_micros
     ), 0);
 
-    v_session_ids := billing.lock_sessions(v_payment.organization_id);
+    perform billing.lock_sessions(v_payment.organization_id);
     if (
         select w.settled_micros - w.held_micros < v_refunded_micros - v_payment.refunded_micros
             + v_disputed_micros - v_payment.disputed_micros
@@ -181,7 +180,10 @@ begin
         where w.organization_id = v_payment.organization_id
         for no key update
     ) then
-        perform billing.stop_sessions(v_payment.organization_id, v_session_ids, 'frozen');
+        -- Again: one may have started while this waited for the wallet.
+        perform billing.stop_sessions(
+            v_payment.organization_id, billing.lock_sessions(v_payment.organization_id), 'frozen'
+        );
     end if;
     perform billing.follow_amount(
         v_payment.organization_id, v_paid_grant_id,

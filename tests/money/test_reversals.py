@@ -6,7 +6,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.money.ledger import DOLLAR, REGISTRATION_BONUS, Customer, Ledger, Row, checkout_event
+from tests.money.ledger import (
+    DOLLAR,
+    REGISTRATION_BONUS,
+    Customer,
+    Ledger,
+    RefusedError,
+    Row,
+    checkout_event,
+)
 
 _CENTS = 10_000
 
@@ -182,3 +190,20 @@ def test_the_bonus_goes_back_in_proportion(ledger: Ledger) -> None:
     ledger.deliver(refund(top_up, 1, 40 * DOLLAR, "failed"))
     assert ledger.wallet(customer)["settled_micros"] == REGISTRATION_BONUS + 105 * DOLLAR
     assert ledger.differences() == []
+
+
+def test_no_session_outlives_a_freeze(ledger: Ledger) -> None:
+    """Starts beside the refund that freezes: either refused, or stopped by it."""
+    for _ in range(20):
+        customer = ledger.register()
+        top_up = ledger.ask_top_up(customer, _TEN)["top_up"]
+        ledger.deliver(checkout_event(top_up))
+        _spend(ledger, customer, _TEN)
+        starts: list[Callable[[Ledger], Row]] = [lambda own, who=customer: own.start(who)] * 3
+        event = refund(top_up, 1, _TEN)
+        results = ledger.race([*starts, lambda own, event=event: own.deliver(event), *starts])
+        assert {r.code for r in results if isinstance(r, RefusedError)} <= {"debt_outstanding"}
+        wallet = ledger.wallet(customer)
+        assert wallet["debt_micros"] > 0
+        assert (wallet["settled_micros"], wallet["held_micros"]) == (0, 0)
+        assert ledger.differences(customer.id) == []
