@@ -1,6 +1,7 @@
 """Refunds and disputes: whatever the order of the news, the balances end the same."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from uuid import uuid4
 
@@ -199,9 +200,9 @@ def test_no_session_outlives_a_freeze(ledger: Ledger) -> None:
         top_up = ledger.ask_top_up(customer, _TEN)["top_up"]
         ledger.deliver(checkout_event(top_up))
         _spend(ledger, customer, _TEN)
-        starts: list[Callable[[Ledger], Row]] = [lambda own, who=customer: own.start(who)] * 3
-        event = refund(top_up, 1, _TEN)
-        results = ledger.race([*starts, lambda own, event=event: own.deliver(event), *starts])
+        start = partial(Ledger.start, customer=customer)
+        freeze = partial(Ledger.deliver, event=refund(top_up, 1, _TEN))
+        results = ledger.race([start, start, start, freeze, start, start, start])
         assert {r.code for r in results if isinstance(r, RefusedError)} <= {"debt_outstanding"}
         wallet = ledger.wallet(customer)
         assert wallet["debt_micros"] > 0
