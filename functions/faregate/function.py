@@ -78,7 +78,11 @@ class Answer(BaseModel):
 
 def new_router(tag: str) -> APIRouter:
     """Make the router of a function's module."""
-    return APIRouter(tags=[tag], route_class=StrictRoute)
+    return APIRouter(
+        tags=[tag],
+        route_class=StrictRoute,
+        responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
+    )
 
 
 def create_app(*names: str) -> FastAPI:
@@ -104,14 +108,11 @@ def create_app(*names: str) -> FastAPI:
         description="Prepaid billing for compute and AI platforms.",
         lifespan=lifespan,
         redirect_slashes=False,
-        responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
+        # Not include_router, which looks for each request's route twice.
+        routes=[*(route for module in modules for route in module.router.routes), *_health.routes],
     )
     app.state.backends = backends
     app.state.settings = settings
-    app.state.routes = [route for module in modules for route in module.router.routes]
-    for module in modules:
-        app.include_router(module.router)
-    app.add_api_route("/healthz", health, tags=["health"], summary="Is it alive?")
     app.add_exception_handler(FaregateError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -155,6 +156,10 @@ class Health(Answer):
     version: str
 
 
+_health = new_router("health")
+
+
+@_health.get("/healthz", summary="Is it alive?")
 async def health(database: Database = use(Database)) -> Health:
     """Answer when the function runs and reaches its database."""
     await database.check()
@@ -275,7 +280,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> set[str]:
     found: set[str] = set()
-    for route in [*request.app.state.routes, *request.app.routes]:
+    for route in request.app.routes:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return found
