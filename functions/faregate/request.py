@@ -13,16 +13,15 @@ from faregate.errors import FaregateError
 MAX_BODY_BYTES = 1_048_576
 
 
-class _StrictRequest(Request):
-    async def json(self) -> Any:  # noqa: ANN401  JSON is anything
-        try:
-            body = from_json(await self.body(), allow_inf_nan=False)
-            json.loads(self._body, object_pairs_hook=_refuse_repetition)
-        except ValueError as error:
-            raise FaregateError(
-                "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
-            ) from error
-        return body
+def _parse(body: bytes) -> Any:  # noqa: ANN401  JSON is anything
+    try:
+        parsed = from_json(body, allow_inf_nan=False)
+        json.loads(body, object_pairs_hook=_refuse_repetition)
+    except ValueError as error:
+        raise FaregateError(
+            "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
+        ) from error
+    return parsed
 
 
 def _refuse_repetition(pairs: list[tuple[str, Any]]) -> None:
@@ -39,15 +38,14 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            strict_request = _StrictRequest(request.scope, request.receive)
             # Without a body the defaults count, where there are any.
-            if self.body_field is not None and await read_body(strict_request):
+            if self.body_field is not None and (body := await read_body(request)):
                 media_type = request.headers.get("content-type", "").partition(";")[0].strip()
                 if media_type.lower() != "application/json":
                     raise FaregateError("unsupported_media_type")
-                # FastAPI would say 400 for whatever goes wrong while it reads JSON.
-                await strict_request.json()
-            return await handle(strict_request)
+                # What request.json() will answer.
+                request._json = _parse(body)
+            return await handle(request)
 
         return strict
 
