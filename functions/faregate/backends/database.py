@@ -7,7 +7,6 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from faregate.errors import PROBLEMS, FaregateError
@@ -47,17 +46,11 @@ class Database:
         Raises FaregateError with the code that SQL raised, or `unavailable` when the database is
         out of reach or too busy: then nothing was done, or the idempotency key tells.
         """
-        query = _query(function, tuple(arguments))
         values = {
-            name: Jsonb(value) if isinstance(value, dict) else value
+            name: json.dumps(value) if isinstance(value, dict) else value
             for name, value in arguments.items()
         }
-        try:
-            async with await self._connection() as connection:
-                cursor = await connection.execute(query, values)
-                return [row for (row,) in await cursor.fetchall()]
-        except (psycopg.Error, PoolTimeout) as error:
-            raise _refusal(error) from error
+        return [row for (row,) in await self._execute(_query(function, tuple(arguments)), values)]
 
     async def call_one(self, function: LiteralString, **arguments: object) -> Row:
         """Call a function that answers exactly one row."""
@@ -66,24 +59,33 @@ class Database:
 
     async def check(self) -> None:
         """Raise `unavailable` unless the database answers."""
-        try:
-            async with await self._connection() as connection:
-                await connection.execute("select 1")
-        except (psycopg.Error, PoolTimeout) as error:
-            raise _refusal(error) from error
+        await self._execute(b"select 1")
 
     async def close(self) -> None:
         """Give the connections back."""
         await self._pool.close()
 
-    async def _connection(self) -> Any:  # noqa: ANN401  the pool's context manager has no public name
+    async def _execute(
+        self, query: bytes, values: dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        try:
+            await self._open()
+            connection = await self._pool.getconn()
+            try:
+                cursor = await connection.execute(query, values)
+                return await cursor.fetchall()
+            finally:
+                await self._pool.putconn(connection)
+        except (psycopg.Error, PoolTimeout) as error:
+            raise _refusal(error) from error
+
+    async def _open(self) -> None:
         # On the first request, not at import: an instance that only starts costs no connection.
         if not self._is_open:
             async with self._opening:
                 if not self._is_open:
                     await self._pool.open()
                     self._is_open = True
-        return self._pool.connection()
 
 
 @cache
