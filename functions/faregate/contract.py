@@ -11,13 +11,17 @@ from faregate.document import refuses
 from faregate.function import Answer
 from faregate.money import Usd
 
+_LINE = r"^[^\x00-\x1f\x7f]*$"
+
 Name = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$"
-    ),
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_LINE)
 ]
 """A name for people: a line of text."""
+
+Note = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_LINE)
+]
+"""What an operator tells about money: a line of text, which the customer reads."""
 
 
 def _whole(number: object) -> object:
@@ -28,7 +32,13 @@ def _whole(number: object) -> object:
 WHOLE = BeforeValidator(_whole)
 """Beside Field(strict=True), an integer by JSON Schema: no text, no truth, no fraction."""
 
-Moment = Annotated[AwareDatetime, Field(le=datetime.fromisoformat("2999-12-31T23:59:59Z"))]
+Moment = Annotated[
+    AwareDatetime,
+    Field(
+        ge=datetime.fromisoformat("2000-01-01T00:00:00Z"),
+        le=datetime.fromisoformat("2999-12-31T23:59:59Z"),
+    ),
+]
 """A time with its offset (RFC 3339), of this millennium."""
 
 IdempotencyKey = Annotated[
@@ -43,6 +53,10 @@ IdempotencyKey = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[UUID | None, Query(description="next_cursor of the page before.")]
+CustomerId = Annotated[
+    UUID | None,
+    Query(alias="organization_id", description="An operator names a customer: needs `admin`."),
+]
 
 CUSTOMER_REFUSALS = (
     "organization_required",

@@ -34,9 +34,13 @@ FUNCTIONS = {
     "passports": "endpoints",
     "credits": "endpoints",
     "stripe_webhook": "endpoints",
+    "holds": "endpoints",
+    "grants": "endpoints",
     "sessions": "endpoints",
     "statements": "endpoints",
     "sweep_sessions": "schedules",
+    "expire_grants": "schedules",
+    "expire_holds": "schedules",
     "stop_session": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""

@@ -29,6 +29,13 @@ def parse_usd(text: object) -> int:
     return int(whole) * MICROS_PER_USD + int(fraction.ljust(6, "0"))
 
 
+def _positive(text: object) -> int:
+    micros = parse_usd(text)
+    if micros == 0:
+        raise ValueError("must be more than 0")
+    return micros
+
+
 def _whole_cents(text: object) -> int:
     micros = parse_usd(text)
     if micros <= 0 or micros % _CENT_MICROS:
@@ -47,6 +54,16 @@ Usd = Annotated[
     ),
 ]
 """An amount in an answer: µ$ inside, a decimal string in USD outside."""
+
+_GIVEN = WithJsonSchema(
+    {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$", "examples": ["0.25"]}
+)
+
+GivenAmount = Annotated[int, BeforeValidator(parse_usd), _GIVEN]
+"""An amount in a request, 0 or more: given as a decimal string in USD; µ$ inside."""
+
+PositiveAmount = Annotated[int, BeforeValidator(_positive), _GIVEN]
+"""An amount in a request, more than 0: given as a decimal string in USD; µ$ inside."""
 
 PaymentAmount = Annotated[
     int,

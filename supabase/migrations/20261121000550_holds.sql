@@ -192,6 +192,27 @@ begin
 end
 $$;
 
+-- billing.authenticate_reader: whose holds or grants a caller reads: those of their own
+-- organization, or as an operator those of the customer they name.
+--
+-- Raises  as billing.authenticate, FG404 organization_not_found
+create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(
+        p_caller, case when p_organization_id is null then 'read' else 'admin' end
+    );
+begin
+    if p_organization_id is not null then
+        perform billing.find_customer(p_organization_id);
+    end if;
+    return coalesce(p_organization_id, v_caller.organization_id);
+end
+$$;
+
 -- api.open_hold: an operator reserves a customer's money for p_expires_in_seconds.
 --
 -- Raises  FG402 insufficient_credits, FG402 debt_outstanding, FG404 organization_not_found,
@@ -413,21 +434,21 @@ end
 $$;
 grant execute on function api.renew_hold to service_role, faregate_functions;
 
--- api.get_hold: one hold.
--- Raises  FG404 hold_not_found
-create function api.get_hold(p_caller jsonb, p_hold_id uuid)
+-- api.get_hold: one hold of the caller's organization, or of the customer that an operator names.
+-- Raises  FG404 hold_not_found, FG404 organization_not_found
+create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid)
 returns setof api.holds
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
 begin
     return query
     select h.*
     from api.holds as h
-    where h.organization_id = v_caller.organization_id and h.id = p_hold_id;
+    where h.organization_id = v_organization_id and h.id = p_hold_id;
     if not found then
         raise exception using errcode = 'FG404', message = 'hold_not_found';
     end if;
@@ -435,20 +456,25 @@ end
 $$;
 grant execute on function api.get_hold to service_role, faregate_functions;
 
--- api.list_holds: the organization's holds, newest first, from before p_cursor; p_status null: all.
-create function api.list_holds(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
+-- api.list_holds: the holds of the caller's organization, or of the customer that an operator
+-- names, newest first, from before p_cursor; p_status null: all.
+--
+-- Raises  FG404 organization_not_found
+create function api.list_holds(
+    p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid
+)
 returns setof api.holds
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
 begin
     return query
     select h.*
     from api.holds as h
-    where h.organization_id = v_caller.organization_id
+    where h.organization_id = v_organization_id
         and (p_cursor is null or h.id < p_cursor)
         and (p_status is null or h.status = p_status)
     order by h.id desc

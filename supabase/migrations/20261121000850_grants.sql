@@ -23,21 +23,25 @@ comment on view api.grants is
 'Lots of money, what remains of each and until when. expired with something remaining: a hold was
 promised it before.';
 
--- api.list_grants: the organization's grants, newest first, from before p_cursor;
--- p_status null: all.
-create function api.list_grants(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
+-- api.list_grants: the grants of the caller's organization, or of the customer that an operator
+-- names, newest first, from before p_cursor; p_status null: all.
+--
+-- Raises  FG404 organization_not_found
+create function api.list_grants(
+    p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid
+)
 returns setof api.grants
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
 begin
     return query
     select g.*
     from api.grants as g
-    where g.organization_id = v_caller.organization_id
+    where g.organization_id = v_organization_id
         and (p_cursor is null or g.id < p_cursor)
         and (p_status is null or g.status = p_status)
     order by g.id desc

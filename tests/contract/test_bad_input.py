@@ -63,7 +63,7 @@ def _post(
         headers["Content-Type"] = content_type
     response = everything.functions[operation.function].request(
         "POST",
-        operation.path.replace("{passport_id}", ABSENT).replace("{session_id}", ABSENT),
+        operation.address(ABSENT),
         by=everything.credential(operation),
         content=content,
         headers=headers,
@@ -163,7 +163,7 @@ def test_a_key_is_what_the_contract_says(
         headers[b"Content-Type"] = b"application/json"
     response = everything.functions[operation.function].raw(
         "POST",
-        operation.path.replace("{passport_id}", ABSENT).replace("{session_id}", ABSENT),
+        operation.address(ABSENT),
         json.dumps(operation.body).encode(),
         headers,
     )
@@ -230,6 +230,8 @@ def _addresses() -> list[tuple[str, str]]:
         *found,
         ("stripe_webhook", "/v1/stripe/webhook"),
         ("sweep_sessions", "/schedules/sweep-sessions"),
+        ("expire_grants", "/schedules/expire-grants"),
+        ("expire_holds", "/schedules/expire-holds"),
         ("stop_session", "/tasks/stop-session"),
         *((name, "/healthz") for name in FUNCTIONS),
     ]

@@ -74,7 +74,11 @@ def test_a_stranger_may_not_and_a_member_only_what_members_may(
         assert response.status_code in (operation.status, 404, 402), response.text
 
 
-@pytest.mark.parametrize("operation", [each for each in BY_PASSPORT if "{" in each.path], ids=str)
+@pytest.mark.parametrize(
+    "operation",
+    [each for each in BY_PASSPORT if "{" in each.path and each.permission != "admin"],
+    ids=str,
+)
 def test_what_belongs_to_others_answers_like_what_is_not(
     function: Load, platform: Platform, operation: Operation
 ) -> None:
@@ -82,7 +86,7 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     kind = operation.path.split("/")[-2 if operation.method == "GET" else -3]
     if kind == "passports":
         subject = platform.passport_id(owner.passport)
-    elif kind == "sessions":
+    elif kind in ("sessions", "holds"):  # a session's hold has its id
         start = function("sessions").post("/v1/sessions", {"tier": "small"}, by=owner.passport)
         subject = done(start, 201)["id"]
     else:
@@ -94,7 +98,7 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     before = platform.contents()
     foreign = operation.call(client, subject=subject, by=other.passport)
     absent = operation.call(client, by=other.passport)
-    code = {"passports": "passport", "sessions": "session", "top-ups": "top_up"}[kind]
+    code = kind[:-1].replace("-", "_")
     same = {"type", "title", "status", "code"}
     a, b = problem(foreign, 404, f"{code}_not_found"), problem(absent, 404, f"{code}_not_found")
     assert {name: a[name] for name in same} == {name: b[name] for name in same}

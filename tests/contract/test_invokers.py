@@ -11,6 +11,8 @@ from tests.harness.platform import Platform
 
 ADDRESSES = {
     "sweep_sessions": "/schedules/sweep-sessions",
+    "expire_grants": "/schedules/expire-grants",
+    "expire_holds": "/schedules/expire-holds",
     "stop_session": "/tasks/stop-session",
 }
 Forge = Callable[[Cloud], str]

@@ -21,7 +21,8 @@ REGENERATE = "run `make openapi`"
 # a bracket that is a row, an expiry that has passed, a period that ends before it begins, a
 # signature that only Stripe can make.
 SEMANTIC = [
-    *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout"],
+    *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
+    *["/v1/holds", "/v1/holds/{hold_id}/capture"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
     *["/v1/statements/transactions.csv", "/v1/statements/transactions.json"],
 ]
@@ -65,7 +66,8 @@ def _configuration(platform: Platform, address: str) -> str:
         # Starts are refused for want of money, and what is made up is not found.
         "[checks.positive_data_acceptance]\n"
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
-        '[[operations]]\ninclude-path-regex = "^/v1/(credits|sessions|statements)|customers"\n'
+        "[[operations]]\n"
+        'include-path-regex = "^/v1/(credits|holds|grants|sessions|statements)|customers"\n'
         + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),

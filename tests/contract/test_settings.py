@@ -24,12 +24,16 @@ NEEDED = {
     "passports": USERS,
     "credits": [*USERS, "STRIPE_SECRET_KEY", "CHECKOUT_SUCCESS_URL", "CHECKOUT_CANCEL_URL"],
     "stripe_webhook": [*DATABASE, "STRIPE_WEBHOOK_SECRET"],
+    "holds": USERS,
+    "grants": USERS,
     "sessions": USERS,
     "statements": USERS,
     "sweep_sessions": [
         *INVOKER,
         *["TASKS_QUEUE", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],
     ],
+    "expire_grants": INVOKER,
+    "expire_holds": INVOKER,
     "stop_session": INVOKER,
 }
 

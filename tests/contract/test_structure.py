@@ -27,7 +27,7 @@ _LEVELS = [
     {"settings", "errors", "money", "log"},
     {"backends", "document", "request"},
     {"function"},
-    {"caller", "contract"},
+    {"caller", "contract", "chunks"},
     KINDS,
 ]
 LEVEL = {name: level for level, names in enumerate(_LEVELS) for name in names}
@@ -99,6 +99,8 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "GET /healthz",
         "POST /v1/stripe/webhook",
         "POST /schedules/sweep-sessions",
+        "POST /schedules/expire-grants",
+        "POST /schedules/expire-holds",
         "POST /tasks/stop-session",
     }
     assert {str(operation) for operation in OPERATIONS} | others == served

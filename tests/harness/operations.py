@@ -28,6 +28,10 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    def address(self, subject: str) -> str:
+        """Give the path with an id in its place."""
+        return re.sub("{.*}", subject, self.path)
+
     def call(
         self,
         client: Client,
@@ -36,7 +40,7 @@ class Operation:
         **options: Any,  # noqa: ANN401  httpx types them
     ) -> httpx.Response:
         """Make the request, of which the options may change anything."""
-        path = re.sub("{.*}", subject, self.path)
+        path = self.address(subject)
         if self.method == "GET":
             return client.get(path, params=self.query, **options)
         return client.post(path, options.pop("body", self.body), **options)
@@ -77,6 +81,40 @@ OPERATIONS = [
     ),
     Operation("credits", "GET", "/v1/credits/top-ups", "read"),
     Operation("credits", "GET", "/v1/credits/top-ups/{top_up_id}", "read"),
+    Operation("holds", "GET", "/v1/holds", "read"),
+    Operation("holds", "GET", "/v1/holds/{hold_id}", "read"),
+    Operation(
+        "holds",
+        "POST",
+        "/v1/holds",
+        "admin",
+        {"organization_id": ABSENT, "amount": "1.00", "expires_in_seconds": 60},
+        status=201,
+    ),
+    Operation(
+        "holds",
+        "POST",
+        "/v1/holds/{hold_id}/capture",
+        "admin",
+        {"organization_id": ABSENT, "amount": "1.00"},
+    ),
+    Operation("holds", "POST", "/v1/holds/{hold_id}/release", "admin", {"organization_id": ABSENT}),
+    Operation(
+        "holds",
+        "POST",
+        "/v1/holds/{hold_id}/renew",
+        "admin",
+        {"organization_id": ABSENT, "amount": "1.00", "expires_in_seconds": 60},
+    ),
+    Operation("grants", "GET", "/v1/grants", "read"),
+    Operation(
+        "grants",
+        "POST",
+        "/v1/grants",
+        "admin",
+        {"organization_id": ABSENT, "amount": "1.00", "note": "welcome"},
+        status=201,
+    ),
     Operation("sessions", "GET", "/v1/sessions/estimate", "read", query={"tier": "small"}),
     Operation("sessions", "GET", "/v1/sessions", "read"),
     Operation("sessions", "POST", "/v1/sessions", "write", {"tier": "small"}, status=201),

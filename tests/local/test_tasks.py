@@ -237,4 +237,4 @@ def test_the_clock_tells_of_a_sweep_that_fails(stand_ins: StandIns, receiver: Re
     receiver.answers["/schedules/sweep-sessions"] = [500]
     answer = advance(stand_ins, timedelta(0))
     assert answer.status_code == 502
-    assert "the sweep answered 500" in answer.json()["detail"]
+    assert "/schedules/sweep-sessions answered 500" in answer.json()["detail"]

@@ -2,7 +2,6 @@
 
 import asyncio
 from time import monotonic
-from typing import NamedTuple
 from uuid import UUID
 
 from fastapi import Depends
@@ -11,17 +10,16 @@ from faregate.backends.database import Database
 from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
+from faregate.chunks import BUDGET_SECONDS, run_in_chunks
 from faregate.document import refuses
 from faregate.function import Answer, new_router, use
 
 router = new_router("schedules")
 backends = (Database, InvokerTokens, Tasks)
 
-# Chunks keep each transaction's locks short; the next run goes on where this one's time was up.
 CHUNK_SESSIONS = 1000
 CONCURRENCY = 2
 CHUNK_TASKS = 100
-BUDGET_SECONDS = 45.0
 
 
 class Sweep(Answer):
@@ -41,30 +39,17 @@ class Sweep(Answer):
 async def sweep_sessions(database: Database = use(Database), tasks: Tasks = use(Tasks)) -> Sweep:
     """Sweep until nothing is due. Safe to run twice, late, or beside a stop."""
     deadline = monotonic() + BUDGET_SECONDS
-    runs = await asyncio.gather(*(_sweep(database, deadline) for _ in range(CONCURRENCY)))
+    sweeps = (
+        run_in_chunks(database, "sweep_sessions", deadline, CHUNK_SESSIONS)
+        for _ in range(CONCURRENCY)
+    )
+    runs = await asyncio.gather(*sweeps)
     return Sweep(
-        swept=sum(run.swept for run in runs),
-        closed=sum(run.closed for run in runs),
+        swept=sum(run.counts["swept"] for run in runs),
+        closed=sum(run.counts["closed"] for run in runs),
         enqueued=await _enqueue(database, tasks, deadline),
         more=all(run.more for run in runs),
     )
-
-
-class _Run(NamedTuple):
-    swept: int
-    closed: int
-    more: bool
-
-
-async def _sweep(database: Database, deadline: float) -> _Run:
-    swept = closed = 0
-    more = True
-    while more and monotonic() < deadline:
-        chunk = await database.call_one("sweep_sessions", limit=CHUNK_SESSIONS)
-        swept += chunk["swept"]
-        closed += chunk["closed"]
-        more = chunk["more"]
-    return _Run(swept, closed, more)
 
 
 async def _enqueue(database: Database, tasks: Tasks, deadline: float) -> int:

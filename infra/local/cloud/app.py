@@ -25,6 +25,9 @@ from infra.local.cloud.tasks import Tasks
 from infra.local.cloud.users import Users
 from infra.local.layout import INVOKER, Layout
 
+# In this order: what ran is charged before money comes or goes.
+SCHEDULES = ("sweep-sessions", "expire-grants", "expire-holds")
+
 
 def create_app() -> FastAPI:
     """Serve the stack of this checkout."""
@@ -45,7 +48,7 @@ def assemble(layout: Layout, store: Store) -> FastAPI:
     google = Google(layout.google_url, layout.google_key)
     tasks = Tasks(store, clock, google, http)
     scheduler = Scheduler(
-        f"{layout.api_url}/schedules/sweep-sessions",
+        [f"{layout.api_url}/schedules/{name}" for name in SCHEDULES],
         INVOKER,
         layout.api_url,
         (clock, tasks, google, http),

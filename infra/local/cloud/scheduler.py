@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from time import time
 from typing import Annotated, Any
@@ -28,16 +29,16 @@ class Advance(BaseModel):
 
 
 class Scheduler:
-    """Calls the sweep each minute of real time, and after each step of the clock."""
+    """Calls every schedule each minute of real time, and after each step of the clock."""
 
     def __init__(
         self,
-        sweep_url: str,
+        urls: Sequence[str],
         service_account: str,
         audience: str,
         parts: tuple[Clock, Tasks, Google, httpx.AsyncClient],
     ) -> None:
-        self._url, self._service_account, self._audience = sweep_url, service_account, audience
+        self._urls, self._service_account, self._audience = urls, service_account, audience
         self._clock, self._tasks, self._google, self._http = parts
         self.router = APIRouter()
         self.router.add_api_route("/clock", self.read, methods=["GET"])
@@ -55,29 +56,32 @@ class Scheduler:
             await self._clock.advance_to(target)
             sweeps, more = 0, True
             while more:
-                sweeps, more = sweeps + 1, await self._sweep()
+                sweeps, more = sweeps + 1, False
+                for url in self._urls:
+                    more |= await self._call(url)
                 # A sweep may have scheduled what is due already.
                 delivered += await self._tasks.deliver_until(target)
         return {"now": await self._now(), "tasks_delivered": delivered, "sweeps": sweeps}
 
     async def run(self) -> None:
-        """Call the sweep at the start of each minute, for as long as the process lives."""
+        """Call each of them at the start of each minute, for as long as the process lives."""
         while True:
             await asyncio.sleep(60 - time() % 60)
-            try:
-                await self._sweep()
-            except HTTPException as error:
-                log.warning("%s", error.detail)
+            for url in self._urls:
+                try:
+                    await self._call(url)
+                except HTTPException as error:
+                    log.warning("%s", error.detail)
 
-    async def _sweep(self) -> bool:
-        """Call the function once; tell whether it left something for the next call."""
+    async def _call(self, url: str) -> bool:
+        """Call a function once; tell whether it left something for the next call."""
         token = self._google.id_token(self._service_account, self._audience)
         try:
-            answer = await self._http.post(self._url, headers={"Authorization": f"Bearer {token}"})
+            answer = await self._http.post(url, headers={"Authorization": f"Bearer {token}"})
         except httpx.HTTPError as error:
-            raise HTTPException(502, f"the sweep did not answer: {error!r}") from error
+            raise HTTPException(502, f"{url} did not answer: {error!r}") from error
         if not answer.is_success:
-            raise HTTPException(502, f"the sweep answered {answer.status_code}: {answer.text}")
+            raise HTTPException(502, f"{url} answered {answer.status_code}: {answer.text}")
         return bool(answer.json()["more"])
 
     async def _now(self) -> str:
