@@ -1,6 +1,5 @@
 """How a function is served: what all endpoints, schedules and tasks have around their contract."""
 
-import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faregate.backends.database import Database
 from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
-from faregate.log import log, log_as_json
+from faregate.log import log
 from faregate.money import format_usd
 from faregate.request import StrictRoute
 from faregate.settings import HttpSettings
@@ -94,7 +93,6 @@ def create_app(*names: str) -> FastAPI:
 
     Raises pydantic.ValidationError when a setting is missing or wrong: then nothing is served.
     """
-    log_as_json()
     modules = [import_module(f"faregate.{FUNCTIONS[name]}.{name}") for name in names]
     settings = HttpSettings()
     kinds: set[type[Backend]] = {Database}.union(*(module.backends for module in modules))
@@ -205,17 +203,15 @@ class _Boundary:
             if status == 0:
                 await _problem(request, "internal")(scope, receive, send_named)
         failure = failure or (scope["state"].get("reason") if status >= 500 else None)
-        log.log(
-            logging.ERROR if failure or status >= 500 else logging.INFO,
+        log(
+            "ERROR" if failure or status >= 500 else "INFO",
             "request",
-            exc_info=failure,
-            extra={
-                "request_id": request_id,
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "duration_ms": round((perf_counter() - began) * 1000, 2),
-            },
+            failure,
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round((perf_counter() - began) * 1000, 2),
         )
 
 
