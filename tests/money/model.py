@@ -1,6 +1,8 @@
-"""What the wallet must do, written a second time: whole numbers, one session after another."""
+"""What sessions do to a wallet, written a second time: whole numbers, one after another."""
 
 from dataclasses import dataclass, field
+
+from tests.money.purse import Purse, TopUp
 
 HOUR = 3_600_000_000  # time is in microseconds
 SECOND = 1_000_000
@@ -53,35 +55,22 @@ def _target(s: Session, at: int, stop_reason: str | None) -> tuple[int, int | No
 
 
 @dataclass
-class TopUp:
-    """A top-up as the customer asked for it."""
-
-    micros: int
-    bonus: int
-    status: str = "pending"
-
-
-@dataclass
-class Wallet:
+class Wallet(Purse):
     """One organization."""
 
-    promotional: int
-    paid: int = 0
-    transfers: int = 1
     plan: str = "free"
     sessions: dict[str, Session] = field(default_factory=dict)
-    top_ups: dict[str, TopUp] = field(default_factory=dict)
     foreseen: set[tuple[str, int]] = field(default_factory=set)
 
     @property
-    def settled(self) -> int:
-        return self.promotional + self.paid
+    def held(self) -> int:
+        return super().held + sum(s.amount - s.captured for s in self.running)
 
     @property
-    def held(self) -> int:
-        return sum(s.amount - s.captured for s in self.sessions.values() if s.due is not None)
+    def running(self) -> list[Session]:
+        return [s for s in self.sessions.values() if s.due is not None]
 
-    def pay(self, top_up: TopUp, kind: str, micros: int | None) -> str:
+    def pay(self, top_up: TopUp, kind: str, micros: int | None, now: int) -> str:
         """Tell the outcome of an event; micros is what was paid, if it was."""
         if top_up.status == "paid":
             return "already_credited"
@@ -95,26 +84,24 @@ class Wallet:
                 status, "awaiting_payment"
             )
         top_up.status, self.plan = "paid", "pro"
-        bonus = top_up.bonus if micros == top_up.micros else 0
-        self.paid += micros
-        self.promotional += bonus
-        self.transfers += 2 if bonus else 1
+        self.receive(top_up, micros, now)
         return "credited"
 
     def open(self, session: Session) -> None:
         self.sessions[session.id] = session
         self._foresee(session)
 
-    def stop(self, session: Session, now: int, reason: str) -> None:
-        """End a session now, unless it should have ended before."""
-        if session.due is not None and session.due <= now:
-            self.settle({session.id}, now)
-        if session.due is not None:
-            self.settle({session.id}, now, reason)
+    def stop(self, sessions: list[Session], now: int, reason: str) -> None:
+        """End sessions now, unless they should have ended before."""
+        self.settle({s.id for s in sessions if s.due is not None and s.due <= now}, now)
+        self.settle({s.id for s in sessions if s.due is not None}, now, reason)
+
+    def freeze(self, now: int) -> None:
+        self.stop(self.running, now, "frozen")
 
     def settle(self, ids: set[str], now: int, stop_reason: str | None = None) -> int:
         """Settle these sessions in one go; give the number that ended."""
-        left = self.settled - self.held
+        left = self.available
         wanted = []
         for session in (self.sessions[i] for i in ids):
             target, limit = _target(session, max(now, session.captured_until), stop_reason)
@@ -141,7 +128,7 @@ class Wallet:
         """Settle one session with so much money."""
         is_covered = funded >= s.cost_at(target)
         end = target if is_covered else max(s.paid_until, s.started + affordable(s.price, funded))
-        self._charge(s.cost_at(min(at, end)) - s.captured)
+        self.draw(s.cost_at(min(at, end)) - s.captured, "revenue_sessions")
         s.captured = s.cost_at(min(at, end))
         s.captured_until = min(at, end)
         s.is_final = not is_covered or end == limit
@@ -163,9 +150,3 @@ class Wallet:
         """A session whose end is known has a task for that second."""
         if session.due is not None and session.is_final:
             self.foreseen.add((session.id, session.paid_until))
-
-    def _charge(self, micros: int) -> None:
-        self.transfers += micros > 0
-        promotional = min(self.promotional, micros)
-        self.promotional -= promotional
-        self.paid -= micros - promotional

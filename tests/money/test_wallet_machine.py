@@ -2,220 +2,17 @@
 
 import os
 
-import hypothesis.strategies as st
-from hypothesis import HealthCheck, Phase, event, settings
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
-from tests.money.ledger import DOLLAR, Ledger, RefusedError, Row, checkout_event
-from tests.money.machine import PRICES, WINDOWS, Machine, moment_at
-from tests.money.model import SECOND, Session, TopUp, cost
-
-slots = st.integers(0, 2)
-# Mostly a new key; sometimes one of three, so that repeats and conflicts happen.
-keys = st.none() | st.none() | st.sampled_from(["key-a", "key-b", "key-c"])
+from tests.money.ledger import Ledger
+from tests.money.machine import PRICES
+from tests.money.money_rules import MoneyRules
+from tests.money.session_rules import SessionRules
 
 
-_needs_a_session = precondition(lambda machine: any(w.sessions for w in machine.wallets))
-
-
-class WalletMachine(Machine):
-    """Everything that customers, the payment provider, the scheduler and the clock can do."""
-
-    @rule(slot=slots, dollars=st.sampled_from([9, 10, 11, 100]), key=keys)
-    def ask_top_up(self, slot: int, dollars: int, key: str | None) -> None:
-        slot %= len(self.customers)
-        code = "amount_too_small" if dollars < 10 else "done"
-        answer = self.do(
-            slot,
-            key,
-            f"top up {dollars}",
-            code,
-            lambda k: self.ledger.ask_top_up(self.customers[slot], dollars * DOLLAR, key=k),
-        )
-        if answer is not None:
-            top_up = answer["top_up"]
-            bonus = dollars * DOLLAR // 20 if dollars >= 100 else 0
-            self.wallets[slot].top_ups[top_up["id"]] = TopUp(dollars * DOLLAR, bonus)
-            kinds = ["completed", "async_payment_succeeded", "async_payment_failed", "expired"]
-            for kind in kinds:
-                paid = None if kind == "async_payment_failed" else dollars * DOLLAR
-                self._write_event(slot, top_up, kind, paid)
-            self._write_event(slot, top_up, "completed", None)
-            self._write_event(slot, top_up, "completed", dollars * DOLLAR // 2)
-
-    def _write_event(self, slot: int, top_up: Row, kind: str, micros: int | None) -> None:
-        status = "unpaid" if micros is None or kind == "expired" else "paid"
-        amount = (micros or top_up["amount_micros"]) // 10_000
-        written = checkout_event(top_up, kind, payment_status=status, amount_total=amount)
-        self.events.append((slot, kind, micros, written))
-
-    @precondition(lambda self: self.events)
-    @rule(number=st.integers(0, 30))
-    def deliver(self, number: int) -> None:
-        slot, kind, micros, written = self.events[-1 - number % len(self.events)]
-        wallet = self.wallets[slot]
-        top_up = wallet.top_ups[written["data"]["object"]["client_reference_id"]]
-        is_repeated = written["id"] in self.outcomes
-        if not is_repeated:
-            self.outcomes[written["id"]] = wallet.pay(top_up, kind, micros)
-        outcome = self.outcomes[written["id"]]
-        assert self.ledger.deliver(written) == {"outcome": outcome, "duplicate": is_repeated}
-        event(f"event: {'repeated' if is_repeated else outcome}")
-
-    @rule(
-        slot=slots,
-        tier=st.sampled_from(["small", "small", "small", "small", "large", "medium", "gpu"]),
-        key=keys,
-        seconds=st.none() | st.none() | st.sampled_from([1, 45, 600, 4000]),
-        timeout=st.none() | st.none() | st.sampled_from([10, 300]),
-    )
-    def start(
-        self, slot: int, tier: str, key: str | None, seconds: int | None, timeout: int | None
-    ) -> None:
-        slot %= len(self.customers)
-        wallet = self.wallets[slot]
-        price = PRICES[wallet.plan].get(tier)
-        window = WINDOWS[wallet.plan]
-        length = window if seconds is None else min(window, seconds * SECOND)
-        amount = cost(price or 0, length)
-        code = "done" if wallet.settled - wallet.held >= amount else "insufficient_credits"
-        code = code if price is not None else "tier_not_allowed"
-        answer = self.do(
-            slot,
-            key,
-            f"start {tier} {seconds} {timeout}",
-            code,
-            lambda k: self.ledger.start(
-                self.customers[slot],
-                tier,
-                max_seconds=seconds,
-                heartbeat_timeout_seconds=timeout,
-                key=k,
-            ),
-        )
-        if answer is not None and price is not None:
-            is_final = seconds is not None and seconds * SECOND <= window
-            due = self.now + length - (0 if is_final else window // 2)
-            lost = None if timeout is None else timeout * SECOND
-            session = Session(
-                id=answer["session"]["id"],
-                price=price,
-                window=window,
-                started=self.now,
-                expires=None if seconds is None else self.now + seconds * SECOND,
-                timeout=lost,
-                heartbeat=self.now,
-                amount=amount,
-                captured_until=self.now,
-                paid_until=self.now + length,
-                is_final=is_final,
-                due=due if lost is None else min(due, self.now + lost),
-            )
-            wallet.open(session)
-
-    @_needs_a_session
-    @rule(number=st.integers(0, 4), key=keys, reason=st.sampled_from(["stopped", "failed"]))
-    def stop(self, number: int, key: str | None, reason: str) -> None:
-        slot, session = self.choose(number)
-        answer = self.do(
-            slot,
-            key,
-            f"stop {session.id} {reason}",
-            "done",
-            lambda k: self.ledger.stop(self.customers[slot], session.id, reason, key=k),
-        )
-        if answer is not None and session.ended is None:
-            self.wallets[slot].stop(session, self.now, reason)
-            event(f"stopped: {session.reason}")
-
-    @_needs_a_session
-    @rule(number=st.integers(0, 4))
-    def heartbeat(self, number: int) -> None:
-        slot, session = self.choose(number)
-        try:
-            self.ledger.call_one(
-                "heartbeat_session", caller=self.customers[slot].caller, session_id=session.id
-            )
-        except RefusedError as refusal:
-            assert (refusal.code, session.ended is None) == ("session_closed", False)
-        else:
-            assert session.ended is None
-            session.heartbeat = max(session.heartbeat, self.now)
-
-    @rule(seconds=st.sampled_from([0.000001, 0.3, 1, 7.5, 30, 60, 299, 601, 5000, 200_000]))
-    def move_on(self, seconds: float) -> None:
-        self.move(round(seconds * SECOND))
-
-    @rule(seconds=st.sampled_from([0.3, 3600, 86_400]))
-    def set_clock_back(self, seconds: float) -> None:
-        self.move(-round(seconds * SECOND))
-
-    @_needs_a_session
-    @rule(seconds=st.sampled_from([0, 0, 0.000001, 20, 400]), limit=st.sampled_from([1, 1000]))
-    def move_to_the_next_due_and_sweep(self, seconds: float, limit: int) -> None:
-        dues = [s.due for w in self.wallets for s in w.sessions.values() if s.due is not None]
-        if dues:
-            self.move(max(min(dues) - self.now, 0) + round(seconds * SECOND))
-            self.sweep(limit)
-
-    @_needs_a_session
-    @rule()
-    def move_to_the_next_foreseen_end(self) -> None:
-        ends = [s.paid_until for w in self.wallets for s in w.sessions.values() if s.ended is None]
-        later = [end for end in ends if end > self.now]
-        if later:
-            self.move(min(later) - self.now)
-
-    @_needs_a_session
-    @rule(limit=st.sampled_from([1, 2, 1000, 1000]))
-    def sweep(self, limit: int) -> None:
-        due = {
-            s.id: (s.due, slot)
-            for slot, w in enumerate(self.wallets)
-            for s in w.sessions.values()
-            if s.due is not None and s.due <= self.now
-        }
-        answer = self.ledger.sweep(limit)
-        # Among those that are due at one moment, which a limit leaves out is the database's choice.
-        waiting = {
-            str(session_id)
-            for (session_id,) in self.ledger.fetch(
-                "select id from billing.holds where due_at <= %s", moment_at(self.now)
-            )
-        }
-        swept = due.keys() - waiting
-        assert len(swept) == min(len(due), limit)
-        assert max((due[i][0] for i in swept), default=0) <= min(
-            (due[i][0] for i in waiting), default=10**18
-        )
-        closed = 0
-        for slot, wallet in enumerate(self.wallets):
-            closed += wallet.settle({i for i in swept if due[i][1] == slot}, self.now)
-        assert answer == {"swept": len(swept), "closed": closed, "more": len(swept) == limit}
-        event(f"swept: {min(len(swept), 3)}, closed: {min(closed, 2)}")
-        for session_id in swept:
-            event(f"settled: {self.wallets[due[session_id][1]].sessions[session_id].reason}")
-
-    @_needs_a_session
-    @rule(number=st.integers(0, 4), is_outdated=st.booleans())
-    def deliver_task(self, number: int, is_outdated: bool) -> None:
-        slot, session = self.choose(number)
-        is_meant = session.ended is None and not is_outdated
-        try:
-            self.ledger.call_one(
-                "sweep_session",
-                organization_id=self.customers[slot].id,
-                session_id=session.id,
-                paid_until=moment_at(session.paid_until - is_outdated),
-            )
-        except RefusedError as refusal:
-            assert (refusal.code, is_meant) == ("not_yet_due", True)
-            assert session.paid_until > self.now
-        else:
-            assert not is_meant or session.paid_until <= self.now
-            event(f"task: {'meant' if is_meant else 'outdated'}")
-            if is_meant:
-                self.wallets[slot].settle({session.id}, self.now)
+class WalletMachine(SessionRules, MoneyRules):
+    """Every action that moves money."""
 
 
 def test_the_wallet_does_what_the_model_does(ledger: Ledger) -> None:
@@ -236,3 +33,5 @@ def test_the_wallet_does_what_the_model_does(ledger: Ledger) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    for outcome, number in sorted(WalletMachine.covered.items()):
+        print(f"{number:6}  {outcome}")  # noqa: T201  for pytest -s: what was covered
