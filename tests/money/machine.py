@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
             if key is not None:
                 self.answers[scope, key] = (request, answer)
             return answer
-        if known is not None and answer is not None:
+        if known is not None and answer is not None and "top_up" not in answer:
             assert {**answer, "replayed": False} == known[1]
         return None
 
