@@ -21,8 +21,8 @@ PLACEHOLDERS = {
     "STRIPE_WEBHOOK_SECRET": "whsec_placeholder",
     "CHECKOUT_SUCCESS_URL": "https://shop.invalid/paid",
     "CHECKOUT_CANCEL_URL": "https://shop.invalid/cancelled",
-    "TASKS_QUEUE": "projects/project/locations/location/queues/queue",
-    "TASKS_TARGET_URL": "https://api.invalid/tasks/stop-session",
+    "TASKS_LOCATION": "projects/project/locations/location",
+    "TASKS_TARGET_URL": "https://api.invalid",
     "TASKS_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
     "TASKS_AUDIENCE": "https://api.invalid",
 }

@@ -9,6 +9,8 @@ MICROS_PER_USD = 1_000_000
 
 _USD = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 _CENT_MICROS = 10_000
+# What Stripe charges at most.
+_MAX_PAYMENT_MICROS = 99_999_999 * _CENT_MICROS
 
 
 def format_usd(micros: int) -> str:
@@ -40,8 +42,8 @@ def _whole_cents(text: object) -> int:
     micros = parse_usd(text)
     if micros <= 0 or micros % _CENT_MICROS:
         raise ValueError("must be a positive amount of whole cents")
-    if micros > MICROS_PER_USD * MICROS_PER_USD:
-        raise ValueError("must be at most 1000000.00")
+    if micros > _MAX_PAYMENT_MICROS:
+        raise ValueError("must be at most 999999.99")
     return micros
 
 
@@ -69,7 +71,7 @@ PaymentAmount = Annotated[
     int,
     BeforeValidator(_whole_cents),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^[0-9]{1,7}(\.[0-9]{1,2}0{0,4})?$", "examples": ["25.00"]}
+        {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,2}0{0,4})?$", "examples": ["25.00"]}
     ),
 ]
 """An amount to be paid: whole cents, given as a decimal string in USD; µ$ inside."""

@@ -78,12 +78,14 @@ class StripeWebhookSettings(Settings):
 
 
 class TasksSettings(Settings):
-    """Which queue calls stop_session, and as whom."""
+    """Where the queues are, which function they call, and as whom.
+
+    Each topic of the outbox has a queue and a task function of its name: stop-session for
+    stop_session.
+    """
 
     tasks_api_url: HttpUrl = HttpUrl("https://cloudtasks.googleapis.com")
-    tasks_queue: Annotated[
-        str, StringConstraints(pattern=r"^projects/[^/]+/locations/[^/]+/queues/[^/]+$")
-    ]
+    tasks_location: Annotated[str, StringConstraints(pattern=r"^projects/[^/]+/locations/[^/]+$")]
     tasks_target_url: HttpUrl
     tasks_service_account: Text
     tasks_audience: Text

@@ -25,7 +25,8 @@ from infra.local.progress import RefusalError
 PORT_VARIABLE = "FAREGATE_PORT"
 DEFAULT_PORT = 8787
 DATABASE = "faregate"
-QUEUE = "projects/local/locations/local/queues/sessions"
+LOCATION = "projects/local/locations/local"
+QUEUE = f"{LOCATION}/queues/stop-session"
 INVOKER = "invoker@local.iam.gserviceaccount.com"
 _TEN_YEARS_SECONDS = 315_360_000
 
@@ -147,8 +148,8 @@ class Layout:
             "GOOGLE_ISSUER": self.google_url,
             "GOOGLE_JWKS_URL": f"{self.google_url}/oauth2/v3/certs",
             "TASKS_API_URL": self.tasks_url,
-            "TASKS_QUEUE": QUEUE,
-            "TASKS_TARGET_URL": f"{self.api_url}/tasks/stop-session",
+            "TASKS_LOCATION": LOCATION,
+            "TASKS_TARGET_URL": self.api_url,
             "TASKS_SERVICE_ACCOUNT": INVOKER,
             "TASKS_AUDIENCE": self.api_url,
             "STRIPE_SECRET_KEY": self.secrets.stripe_secret_key,

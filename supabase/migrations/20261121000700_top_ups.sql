@@ -19,7 +19,7 @@ create table billing.top_ups (
     primary key (organization_id, id),
     constraint top_ups_checkout_session_key unique (checkout_session_id),
     constraint top_ups_amount_is_whole_cents check (
-        amount_micros between 1 and 1000000000000 and amount_micros % 10000 = 0
+        amount_micros between 1 and 999999990000 and amount_micros % 10000 = 0
     ),
     constraint top_ups_bonus_in_bounds check (bonus_micros between 0 and amount_micros),
     constraint top_ups_paid_has_a_time check ((status = 'paid') = (paid_at is not null))

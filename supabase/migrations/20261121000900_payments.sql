@@ -139,8 +139,8 @@ end
 $$;
 
 -- billing.provider_amount: an amount of a Stripe object in µ$; null when it is not whole cents of
--- USD, or more than a million dollars. Other currencies, which may have no decimals or three, are
--- nobody's to convert.
+-- USD, or more than Stripe charges at once. Other currencies, which may have no decimals or three,
+-- are nobody's to convert.
 create function billing.provider_amount(p_object jsonb, p_name text)
 returns bigint
 language plpgsql
@@ -152,7 +152,7 @@ declare
 begin
     if p_object ->> 'currency' = 'usd'
         and pg_input_is_valid(v_amount, 'bigint')
-        and v_amount::numeric between -100000000 and 100000000
+        and v_amount::numeric between -99999999 and 99999999
     then
         return v_amount::bigint * 10000;
     end if;

@@ -1,22 +1,5 @@
 -- Sessions: a running resource, paid ahead window by window, charged to the second.
 
-create table billing.outbox (
-    organization_id uuid not null references billing.organizations (id),
-    id uuid not null default billing.uuidv7(),
-    topic text not null,
-    payload jsonb not null,
-    run_at timestamptz not null,
-    enqueued_at timestamptz,
-    created_at timestamptz not null default billing.now(),
-    primary key (organization_id, id),
-    constraint outbox_topic_is_known check (topic in ('stop_session'))
-);
-alter table billing.outbox enable row level security;
-create index outbox_waiting on billing.outbox (id) where enqueued_at is null;
-comment on table billing.outbox is
-'What a committed transaction wants done outside. A task queue is told after the commit; the row''s
-id names the task, so telling it twice makes one task.';
-
 create table billing.sessions (
     organization_id uuid not null,
     id uuid not null,
@@ -796,49 +779,3 @@ begin
 end
 $$;
 grant execute on function api.sweep_session to service_role, faregate_functions;
-
--- api.list_outbox: what waits to be enqueued, oldest first.
-create function api.list_outbox(p_limit integer)
-returns table (id uuid, organization_id uuid, topic text, payload jsonb, run_at timestamptz)
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    return query
-    select o.id, o.organization_id, o.topic, o.payload, o.run_at
-    from billing.outbox as o
-    where o.enqueued_at is null
-    order by o.id
-    limit p_limit;
-end
-$$;
-grant execute on function api.list_outbox to service_role, faregate_functions;
-
--- api.mark_enqueued: the queue has these outbox rows.
--- Locks   the rows in the order of their keys.
-create function api.mark_enqueued(p_ids uuid[])
-returns integer
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-    v_count integer;
-begin
-    with waiting as (
-        select o.organization_id, o.id
-        from billing.outbox as o
-        where o.id = any(p_ids) and o.enqueued_at is null
-        order by o.organization_id, o.id
-        for no key update
-    )
-    update billing.outbox as o
-    set enqueued_at = billing.now()
-    from waiting as w
-    where o.organization_id = w.organization_id and o.id = w.id;
-    get diagnostics v_count = row_count;
-    return v_count;
-end
-$$;
-grant execute on function api.mark_enqueued to service_role, faregate_functions;

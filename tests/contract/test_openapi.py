@@ -87,7 +87,7 @@ def _configuration(platform: Platform, address: str) -> str:
 def test_the_contract_is_kept(platform: Platform, tmp_path: Path) -> None:
     settings = platform.cloud.layout.functions_environment()
     settings["DATABASE_URL"] = platform.database.functions_url
-    settings["TASKS_QUEUE"] = f"projects/test/locations/test/queues/{uuid4().hex}"
+    settings["TASKS_LOCATION"] = f"projects/test/locations/{uuid4().hex}"
     configuration = tmp_path / "schemathesis.toml"
     with serve(settings, *FUNCTIONS) as address:
         configuration.write_text(_configuration(platform, address))

@@ -30,7 +30,7 @@ NEEDED = {
     "statements": USERS,
     "sweep_sessions": [
         *INVOKER,
-        *["TASKS_QUEUE", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],
+        *["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],
     ],
     "expire_grants": INVOKER,
     "expire_holds": INVOKER,
@@ -100,8 +100,8 @@ def test_a_function_does_not_start_without_a_setting(
         ("credits", "CREDIT_VALUE_USD", "one"),
         ("credits", "TOP_UP_URL", "javascript:alert(1)"),
         ("stripe_webhook", "STRIPE_LIVE_MODE", "perhaps"),
-        ("sweep_sessions", "TASKS_QUEUE", "my-queue"),
-        ("sweep_sessions", "TASKS_TARGET_URL", "/tasks/stop-session"),
+        ("sweep_sessions", "TASKS_LOCATION", "europe-west1"),
+        ("sweep_sessions", "TASKS_TARGET_URL", "/tasks"),
         ("stop_session", "GOOGLE_JWKS_URL", "file:///etc/passwd"),
     ],
 )

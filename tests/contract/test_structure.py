@@ -27,7 +27,7 @@ _LEVELS = [
     {"settings", "errors", "money", "log"},
     {"backends", "document", "request"},
     {"function"},
-    {"caller", "contract", "chunks"},
+    {"caller", "contract", "chunks", "outbox"},
     KINDS,
 ]
 LEVEL = {name: level for level, names in enumerate(_LEVELS) for name in names}

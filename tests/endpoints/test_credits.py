@@ -142,7 +142,7 @@ def test_refuses_to_estimate(
         pytest.param("499.99", "24.999500", id="end of the first"),
         pytest.param("500.000000", "50.000000", id="second bracket"),
         pytest.param("1000.00", "150.000000", id="third bracket"),
-        pytest.param("1000000.00", "150000.000000", id="the most"),
+        pytest.param("999999.99", "149999.998500", id="the most"),
     ],
 )
 def test_a_checkout_promises_its_brackets_bonus(
@@ -216,7 +216,7 @@ def test_a_lost_answer_of_the_provider_is_asked_for_again(
         pytest.param("-10.00", "invalid_request", id="negative"),
         pytest.param("+10.00", "invalid_request", id="a sign"),
         pytest.param("10.001", "invalid_request", id="a tenth of a cent"),
-        pytest.param("1000000.01", "invalid_request", id="too much"),
+        pytest.param("1000000.00", "invalid_request", id="too much"),
         pytest.param("9" * 40, "invalid_request", id="huge"),
         pytest.param("1e2", "invalid_request", id="an exponent"),
         pytest.param("NaN", "invalid_request", id="NaN"),

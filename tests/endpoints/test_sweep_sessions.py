@@ -18,13 +18,13 @@ Sweep = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
-def queue() -> str:
-    return f"projects/test/locations/test/queues/{uuid4().hex}"
+def location() -> str:
+    return f"projects/test/locations/{uuid4().hex}"
 
 
 @pytest.fixture
-def sweep(function: Load, platform: Platform, queue: str) -> Sweep:
-    client = function("sweep_sessions", TASKS_QUEUE=queue)
+def sweep(function: Load, platform: Platform, location: str) -> Sweep:
+    client = function("sweep_sessions", TASKS_LOCATION=location)
     return lambda: done(client.post(PATH, by=platform.cloud.invoker_token()))
 
 
@@ -47,9 +47,11 @@ def _lived_seconds(session: dict[str, Any]) -> float:
     return (ended - started).total_seconds()
 
 
-def _tasks(platform: Platform, queue: str) -> list[dict[str, Any]]:
+def _tasks(platform: Platform, location: str) -> list[dict[str, Any]]:
     tasks = platform.cloud.remembered("task")
-    return [task for task in tasks if task["name"].startswith(f"{queue}/")]
+    return [
+        task for task in tasks if task["name"].startswith(f"{location}/queues/stop-session/tasks/")
+    ]
 
 
 def test_nothing_is_due_at_first(sweep: Sweep, sessions: Client, platform: Platform) -> None:
@@ -137,12 +139,12 @@ def test_a_session_expires_when_its_time_is_over(
 
 
 def test_a_known_end_is_told_the_queue_once(
-    sweep: Sweep, sessions: Client, platform: Platform, queue: str
+    sweep: Sweep, sessions: Client, platform: Platform, location: str
 ) -> None:
     organization = platform.organization(usd=1)
     session_id = _start(sessions, organization, max_seconds=120)
     assert [sweep()["enqueued"] for _ in range(3)] == [1, 0, 0]
-    (task,) = _tasks(platform, queue)
+    (task,) = _tasks(platform, location)
     session = _get(sessions, organization, session_id)
     at = datetime.fromisoformat(task["scheduleTime"])
     assert at == datetime.fromisoformat(session["paid_until"])
@@ -155,37 +157,37 @@ def test_a_known_end_is_told_the_queue_once(
 
 
 def test_a_crash_before_the_note_makes_no_second_task(
-    sweep: Sweep, sessions: Client, platform: Platform, queue: str
+    sweep: Sweep, sessions: Client, platform: Platform, location: str
 ) -> None:
     _start(sessions, platform.organization(usd=1), max_seconds=120)
     sweep()
     platform.run("update billing.outbox set enqueued_at = null")
     assert sweep()["enqueued"] == 1
-    assert len(_tasks(platform, queue)) == 1
+    assert len(_tasks(platform, location)) == 1
 
 
 def test_many_ends_are_told_one_by_one(
-    sweep: Sweep, sessions: Client, platform: Platform, queue: str
+    sweep: Sweep, sessions: Client, platform: Platform, location: str
 ) -> None:
     for _ in range(5):
         _start(sessions, platform.organization(usd=1), max_seconds=120)
     assert sweep()["enqueued"] == 5
-    assert len(_tasks(platform, queue)) == 5
+    assert len(_tasks(platform, location)) == 5
 
 
 def test_a_queue_out_of_reach_loses_nothing(
-    function: Load, sweep: Sweep, sessions: Client, platform: Platform, queue: str
+    function: Load, sweep: Sweep, sessions: Client, platform: Platform, location: str
 ) -> None:
     organization = platform.organization(usd=1)
     _start(sessions, organization, max_seconds=120)
     running = _start(sessions, organization)
     platform.advance(301)
-    lonely = function("sweep_sessions", TASKS_API_URL="http://127.0.0.1:9", TASKS_QUEUE=queue)
+    lonely = function("sweep_sessions", TASKS_API_URL="http://127.0.0.1:9", TASKS_LOCATION=location)
     response = lonely.post(PATH, by=platform.cloud.invoker_token())
     problem(response, 503, "unavailable")
     assert _get(sessions, organization, running)["charged"] != "0.000000"
     assert sweep()["enqueued"] == 1
-    assert len(_tasks(platform, queue)) == 1
+    assert len(_tasks(platform, location)) == 1
 
 
 def test_money_that_arrives_in_time_keeps_a_session_running(

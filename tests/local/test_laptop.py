@@ -206,7 +206,11 @@ def test_the_clock_does_not_move(stack: Stack, http: httpx.Client, body: bytes) 
 
 def rest(stack: Stack, http: httpx.Client, key: str, token: str = "") -> httpx.Response:
     headers = {"apikey": key} | ({"Authorization": f"Bearer {token}"} if token else {})
-    return http.post(f"{stack.rest_url}/rpc/list_outbox", json={"p_limit": 1}, headers=headers)
+    return http.post(
+        f"{stack.rest_url}/rpc/list_outbox",
+        json={"p_topic": "stop_session", "p_limit": 1},
+        headers=headers,
+    )
 
 
 def test_the_secret_key_calls_functions_over_rest(stack: Stack, http: httpx.Client) -> None:

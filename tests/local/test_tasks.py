@@ -107,7 +107,9 @@ def test_what_the_outbox_tells_twice_is_one_task(
     async def enqueue_twice() -> None:
         tasks = Tasks()
         for _ in range(2):
-            await tasks.enqueue(name=name, payload={"say": "now"}, run_at=run_at.isoformat())
+            await tasks.enqueue(
+                topic="stop_session", name=name, payload={"say": "now"}, run_at=run_at.isoformat()
+            )
 
     asyncio.run(enqueue_twice())
     enqueued = client.get_task(name=f"{QUEUE}/tasks/{name}")
@@ -166,7 +168,7 @@ def test_a_task_that_is_due_calls_as_the_invoker(
     received = stand_ins.receiver.next(path)
     assert received.body == b'{"say": "now"}'
     assert received.headers["content-type"] == "application/json"
-    assert received.headers["x-cloudtasks-queuename"] == "sessions"
+    assert received.headers["x-cloudtasks-queuename"] == "stop-session"
     assert received.headers["x-cloudtasks-taskname"] == asked.name.rpartition("/")[2]
     assert received.headers["x-cloudtasks-taskretrycount"] == "0"
     assert claimed_email(stand_ins, received.headers, monkeypatch) == INVOKER

@@ -71,7 +71,7 @@ def test_news_without_a_payment_credits_nothing(
         pytest.param({"amount_total": 0}, id="nothing"),
         pytest.param({"amount_total": -1}, id="less than nothing"),
         pytest.param({"amount_total": None}, id="no amount"),
-        pytest.param({"amount_total": 10**8 + 1}, id="over a million dollars"),
+        pytest.param({"amount_total": 10**8}, id="a million dollars"),
         pytest.param({"amount_total": 2**63}, id="beyond a bigint"),
         pytest.param({"amount_total": 10.5}, id="half a cent"),
         pytest.param({"amount_total": "ten"}, id="a word"),

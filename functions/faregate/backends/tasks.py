@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tasks:
-    """The queue that calls stop_session.
+    """The queues that call task functions, one queue and one function for each topic.
 
     Google's library is imported when there is something to enqueue, which most runs have not: it
     would be half of a cold start.
@@ -24,28 +24,29 @@ class Tasks:
     def __init__(self) -> None:
         self._settings = TasksSettings()
 
-    async def enqueue(self, *, name: str, payload: dict[str, Any], run_at: str) -> None:
-        """Have the function called with a payload at a time (RFC 3339).
+    async def enqueue(self, *, topic: str, name: str, payload: dict[str, Any], run_at: str) -> None:
+        """Have a topic's function called with a payload at a time (RFC 3339).
 
         Once per name, however often it is said.
 
         Raises FaregateError: unavailable.
         """
         # The client blocks; a thread keeps the event loop free.
-        await asyncio.to_thread(self._create_task, name, payload, run_at)
+        await asyncio.to_thread(self._create_task, topic, name, payload, run_at)
 
-    def _create_task(self, name: str, payload: dict[str, Any], run_at: str) -> None:
+    def _create_task(self, topic: str, name: str, payload: dict[str, Any], run_at: str) -> None:
         from google.api_core.exceptions import Conflict, GoogleAPICallError
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.tasks_v2 import HttpMethod, HttpRequest, OidcToken, Task
 
-        queue = self._settings.tasks_queue
+        path = topic.replace("_", "-")
+        queue = f"{self._settings.tasks_location}/queues/{path}"
         task = Task(
             name=f"{queue}/tasks/{name}",
             schedule_time=datetime.fromisoformat(run_at),
             http_request=HttpRequest(
                 http_method=HttpMethod.POST,
-                url=str(self._settings.tasks_target_url),
+                url=f"{str(self._settings.tasks_target_url).rstrip('/')}/tasks/{path}",
                 headers={"Content-Type": "application/json"},
                 body=json.dumps(payload).encode(),
                 oidc_token=OidcToken(

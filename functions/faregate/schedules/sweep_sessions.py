@@ -2,7 +2,6 @@
 
 import asyncio
 from time import monotonic
-from uuid import UUID
 
 from fastapi import Depends
 
@@ -13,13 +12,13 @@ from faregate.caller import invoker
 from faregate.chunks import BUDGET_SECONDS, run_in_chunks
 from faregate.document import refuses
 from faregate.function import Answer, new_router, use
+from faregate.outbox import enqueue
 
 router = new_router("schedules")
 backends = (Database, InvokerTokens, Tasks)
 
 CHUNK_SESSIONS = 1000
 CONCURRENCY = 2
-CHUNK_TASKS = 100
 
 
 class Sweep(Answer):
@@ -47,20 +46,6 @@ async def sweep_sessions(database: Database = use(Database), tasks: Tasks = use(
     return Sweep(
         swept=sum(run.counts["swept"] for run in runs),
         closed=sum(run.counts["closed"] for run in runs),
-        enqueued=await _enqueue(database, tasks, deadline),
+        enqueued=await enqueue(database, tasks, "stop_session", deadline),
         more=all(run.more for run in runs),
     )
-
-
-async def _enqueue(database: Database, tasks: Tasks, deadline: float) -> int:
-    """Tell the queue what the outbox holds. Told twice, a row names the same task."""
-    enqueued = 0
-    while monotonic() < deadline:
-        rows = await database.call("list_outbox", limit=CHUNK_TASKS)
-        if not rows:
-            break
-        for row in rows:
-            await tasks.enqueue(name=row["id"], payload=row["payload"], run_at=row["run_at"])
-        enqueued += len(rows)
-        await database.call("mark_enqueued", ids=[UUID(row["id"]) for row in rows])
-    return enqueued
