@@ -53,6 +53,7 @@ PROBLEMS = {
     "already_registered": Problem(409, "There is an organization already."),
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
+    "top_up_not_paid": Problem(409, "The top-up is not paid."),
     "session_closed": Problem(409, "The session has ended."),
     "hold_closed": Problem(409, "The hold is captured, released or expired."),
     "capture_exceeds_hold": Problem(409, "The hold keeps less than this."),

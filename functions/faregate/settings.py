@@ -69,6 +69,13 @@ class StripeSettings(Settings):
     checkout_cancel_url: HttpUrl
 
 
+class SellerSettings(Settings):
+    """Who sells the credits: what a receipt is headed with."""
+
+    seller_name: Text = "Faregate"
+    seller_address: str = ""
+
+
 class StripeWebhookSettings(Settings):
     """Which Stripe notifications are genuine and ours."""
 

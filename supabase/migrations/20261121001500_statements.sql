@@ -1,4 +1,4 @@
--- Statements: what a period did to a wallet, in lines that add up; the ledger of a period.
+-- Statements: what a period did to a wallet, in lines that add up; the ledger of a period; receipts.
 --
 -- A period is a stretch of the ledger: from one transfer's number to another's. So statements of
 -- adjoining periods always fit: what one closes with, the next opens with.
@@ -283,3 +283,71 @@ begin
 end
 $$;
 grant execute on function api.list_period to service_role, faregate_functions;
+
+create view api.receipts with (security_invoker = true) as
+select
+    p.organization_id,
+    p.top_up_id,
+    'R' || to_char(p.paid_at at time zone 'UTC', 'YYYYMMDD') || '-'
+    || upper(right(p.id::text, 12)) as number,
+    o.name as customer_name,
+    o.billing_email,
+    p.paid_at,
+    p.amount_micros,
+    coalesce(
+        (
+            select g.amount_micros
+            from billing.grants as g
+            where
+                g.organization_id = p.organization_id
+                and g.payment_id = p.id
+                and g.category = 'promotional'
+            order by g.id
+            limit 1
+        ),
+        0
+    ) as bonus_micros,
+    p.refunded_micros,
+    p.disputed_micros,
+    p.amount_micros - p.refunded_micros - p.disputed_micros as kept_micros,
+    p.provider,
+    p.provider_payment_id
+from billing.payments as p
+inner join billing.organizations as o on o.id = p.organization_id;
+comment on view api.receipts is
+'What a receipt says of a payment, as of now. number has the day it was paid and the 48 random bits
+that its id ends with; kept_micros is what has not gone back.';
+
+-- api.get_receipt: the receipt of a paid top-up.
+--
+-- Raises  FG404 top_up_not_found  absent, or another organization's
+--         FG409 top_up_not_paid   there is no payment; detail: top_up_status
+create function api.get_receipt(p_caller jsonb, p_top_up_id uuid)
+returns setof api.receipts
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'billing');
+    v_status billing.top_up_status;
+begin
+    select t.status into v_status
+    from billing.top_ups as t
+    where t.organization_id = v_caller.organization_id and t.id = p_top_up_id;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'top_up_not_found';
+    end if;
+    return query
+    select r.*
+    from api.receipts as r
+    where r.organization_id = v_caller.organization_id and r.top_up_id = p_top_up_id;
+    if not found then
+        raise exception using
+            errcode = 'FG409',
+            message = 'top_up_not_paid',
+            detail = jsonb_build_object('top_up_status', v_status)::text;
+    end if;
+end
+$$;
+grant execute on function api.get_receipt to service_role, faregate_functions;

@@ -98,7 +98,7 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     before = platform.contents()
     foreign = operation.call(client, subject=subject, by=other.passport)
     absent = operation.call(client, by=other.passport)
-    code = kind[:-1].replace("-", "_")
+    code = operation.path.partition("{")[2].partition("_id}")[0]
     same = {"type", "title", "status", "code"}
     a, b = problem(foreign, 404, f"{code}_not_found"), problem(absent, 404, f"{code}_not_found")
     assert {name: a[name] for name in same} == {name: b[name] for name in same}

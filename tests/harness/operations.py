@@ -125,6 +125,7 @@ OPERATIONS = [
     Operation("statements", "GET", "/v1/statements/usage", "read"),
     Operation("statements", "GET", "/v1/statements/transactions.csv", "read"),
     Operation("statements", "GET", "/v1/statements/transactions.json", "read"),
+    Operation("statements", "GET", "/v1/statements/receipts/{top_up_id}", "billing"),
 ]
 
 BY_PASSPORT = [operation for operation in OPERATIONS if operation.permission]

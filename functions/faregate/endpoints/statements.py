@@ -1,4 +1,4 @@
-"""Statements: what a period did to the balance, in lines that add up, and its ledger as a file."""
+"""Statements: what a period did to the balance, its ledger as a file; receipts."""
 
 import csv
 import re
@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import (
     AwareDatetime,
@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from faregate.backends.database import Database, Row
+from faregate.backends.receipts import Receipts
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Caller, Customer
 from faregate.contract import Moment, Transaction, customer_refuses
@@ -29,7 +30,7 @@ from faregate.function import Answer, new_router, use
 from faregate.money import Usd
 
 router = new_router("statements")
-backends = (Database, UserTokens)
+backends = (Database, UserTokens, Receipts)
 
 # Of an export: what is in memory at once, and how long other requests wait for it to be written.
 _PAGE_ROWS = 2000
@@ -130,6 +131,12 @@ class Usage(Period):
 Asked = Annotated[PeriodQuery, Query()]
 
 
+def _documents(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """Document an answer that is a file."""
+    content = {media_type: {"schema": {"type": "string"}}}
+    return {200: {"description": description, "content": content}}
+
+
 @router.get("/v1/statements", responses=customer_refuses())
 async def get_statement(
     period: Asked, caller: Customer, database: Database = use(Database)
@@ -151,8 +158,7 @@ async def list_usage(period: Asked, caller: Customer, database: Database = use(D
 @router.get(
     "/v1/statements/transactions.csv",
     response_class=StreamingResponse,
-    responses=customer_refuses()
-    | {200: {"description": "RFC 4180", "content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses=customer_refuses() | _documents("text/csv", "RFC 4180"),
 )
 async def export_csv(
     period: Asked, caller: Customer, database: Database = use(Database)
@@ -174,6 +180,27 @@ async def export_json(
     """Export a period's ledger, oldest first, as one array. Needs `read`."""
     found = await database.call_one("get_period", caller=caller, **period.bounds)
     return _file(_json(_pages(database, caller, found)), found, "json", "application/json")
+
+
+@router.get(
+    "/v1/statements/receipts/{top_up_id}",
+    response_class=Response,
+    responses=customer_refuses("top_up_not_found", "top_up_not_paid")
+    | _documents("application/pdf", "A page of A4"),
+)
+async def get_receipt(
+    top_up_id: UUID,
+    caller: Customer,
+    database: Database = use(Database),
+    receipts: Receipts = use(Receipts),
+) -> Response:
+    """Give the receipt of a paid top-up, with what went back since. Needs `billing`."""
+    receipt = await database.call_one("get_receipt", caller=caller, top_up_id=top_up_id)
+    return Response(
+        await receipts.write(receipt),
+        media_type="application/pdf",
+        headers=_attachment(f"receipt_{receipt['number']}.pdf"),
+    )
 
 
 _Transactions = TypeAdapter(list[Transaction])
@@ -241,5 +268,8 @@ def _file(
         for name in ("begins_at", "ends_at")
     )
     name = f"transactions_{period['organization_id']}_{first}_{end}.{extension}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(content, media_type=media_type, headers=headers)
+    return StreamingResponse(content, media_type=media_type, headers=_attachment(name))
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
