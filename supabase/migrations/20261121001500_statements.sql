@@ -1,4 +1,4 @@
--- Statements: what a period did to a wallet, in lines that add up; the ledger of a period; receipts.
+-- Statements: what a period did to a wallet, in lines that add up; its ledger; receipts.
 --
 -- A period is a stretch of the ledger: from one transfer's number to another's. So statements of
 -- adjoining periods always fit: what one closes with, the next opens with.
