@@ -129,7 +129,7 @@ def test_an_honest_signature_is_heard(
             "invalid_request",
             id="balanced depth",
         ),
-        pytest.param(b'{"id": "\xff\xfe"}', "invalid_request", id="invalid UTF-8"),
+        pytest.param(b'{"id": "\xff\xfe"}', "invalid_signature", id="invalid UTF-8"),
         pytest.param(
             b'{"id": "%s", "type": "x"}' % (b"e" * 5000), "invalid_request", id="a long id"
         ),
