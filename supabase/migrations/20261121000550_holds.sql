@@ -122,7 +122,7 @@ $$;
 -- billing.lock_hold: an open hold of usage.
 --
 -- Raises  FG404 hold_not_found  absent, or another organization's
---         FG409 hold_closed     detail: status (captured, released, expired)
+--         FG409 hold_closed     detail: hold_status (captured, released, expired)
 -- Locks   the hold.
 create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid)
 returns billing.holds
@@ -142,7 +142,9 @@ begin
         raise exception using
             errcode = 'FG409',
             message = 'hold_closed',
-            detail = jsonb_build_object('status', coalesce(v_hold.outcome, 'expired'))::text;
+            detail = jsonb_build_object(
+                'hold_status', coalesce(v_hold.outcome, 'expired')
+            )::text;
     end if;
     return v_hold;
 end

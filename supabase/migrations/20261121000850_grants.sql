@@ -7,8 +7,8 @@ select
     g.category,
     case
         when g.sequence is null then 'scheduled'
-        when g.is_used_up then 'used_up'
         when g.expires_at <= billing.now() then 'expired'
+        when g.is_used_up then 'used_up'
         else 'active'
     end as status,
     g.priority,
@@ -20,8 +20,8 @@ select
     g.expires_at
 from billing.grants as g;
 comment on view api.grants is
-'Lots of money, what remains of each and until when. expired with something remaining: a hold was
-promised it before.';
+'Lots of money, what remains of each and until when. expired with something remaining: the next run
+of api.expire_grants takes it, or a hold was promised it.';
 
 -- api.list_grants: the grants of the caller's organization, or of the customer that an operator
 -- names, newest first, from before p_cursor; p_status null: all.
@@ -152,7 +152,8 @@ begin
 end
 $$;
 
--- api.start_grants: up to p_limit scheduled grants whose time has come become money.
+-- api.start_grants: up to p_limit scheduled grants whose time has come become money. One that its
+-- wallet has no room for waits.
 -- Call until more is false.
 --
 -- Locks   the grants that nobody else has locked, then the wallets in order.
@@ -164,12 +165,13 @@ set search_path = ''
 as $$
 declare
     v_grant record;
+    v_due integer := 0;
 begin
     started := 0;
     for v_grant in
-        select d.organization_id, d.id
+        select d.organization_id, d.id, d.amount_micros
         from (
-            select g.organization_id, g.id
+            select g.organization_id, g.id, g.amount_micros
             from billing.grants as g
             inner join billing.wallets as w on w.organization_id = g.organization_id
             where g.sequence is null
@@ -181,10 +183,18 @@ begin
         ) as d
         order by d.organization_id, d.id
     loop
-        perform billing.start_grant(v_grant.organization_id, v_grant.id);
-        started := started + 1;
+        v_due := v_due + 1;
+        -- Anew: an earlier grant may have taken the room of the same wallet.
+        perform from billing.wallets as w
+        where w.organization_id = v_grant.organization_id
+            and w.settled_micros + v_grant.amount_micros <= 1000000000000000
+        for no key update;
+        if found then
+            perform billing.start_grant(v_grant.organization_id, v_grant.id);
+            started := started + 1;
+        end if;
     end loop;
-    more := started > 0 and started = p_limit;
+    more := v_due > 0 and v_due = p_limit;
     return next;
 end
 $$;
@@ -204,6 +214,7 @@ as $$
 declare
     v_now timestamptz := billing.now();
     v_grant record;
+    v_due integer := 0;
     v_amount_micros bigint;
 begin
     expired := 0;
@@ -222,6 +233,7 @@ begin
         ) as d
         order by d.organization_id, d.id
     loop
+        v_due := v_due + 1;
         -- Anew: an earlier grant of the same wallet may have taken what nobody had been promised.
         select least(g.remaining_micros, w.settled_micros - w.held_micros) into v_amount_micros
         from billing.grants as g
@@ -234,7 +246,7 @@ begin
             expired := expired + 1;
         end if;
     end loop;
-    more := expired > 0 and expired = p_limit;
+    more := v_due > 0 and v_due = p_limit;
     return next;
 end
 $$;

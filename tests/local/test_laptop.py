@@ -171,6 +171,29 @@ def scheduled(task: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(task["scheduleTime"])
 
 
+def test_the_clock_brings_grants_and_takes_what_is_over(customer: Customer) -> None:
+    operator = Customer(customer.stack, customer.http, customer.stack.admin_passport)
+    (bonus,) = customer.get("/v1/grants")["data"]
+    mine = {"organization_id": bonus["organization_id"], "amount": "1.00"}
+    begin = datetime.fromisoformat(move(customer, 0)["now"]) + timedelta(hours=1)
+    time = {
+        "effective_at": begin.isoformat(),
+        "expires_at": (begin + timedelta(days=1)).isoformat(),
+    }
+    grant = operator.post("/v1/grants", {**mine, **time, "note": "a day's gift"})
+    hold = operator.post("/v1/holds", {**mine, "expires_in_seconds": 7200})
+    seen = []
+    for hours in (0, 1, 1, 24):
+        move(customer, hours * 3600 + 1)
+        balance = customer.get("/v1/credits")
+        seen.append((balance["settled"], balance["held"]))
+    one, five, six = "1.000000", "5.000000", "6.000000"
+    assert seen == [(five, one), (six, one), (six, "0.000000"), (five, "0.000000")]
+    assert customer.get(f"/v1/holds/{hold['id']}")["status"] == "expired"
+    ends = {each["id"]: each["status"] for each in customer.get("/v1/grants")["data"]}
+    assert ends == {bonus["id"]: "active", grant["id"]: "expired"}
+
+
 def test_the_clock_tells_and_moves(stack: Stack, http: httpx.Client) -> None:
     url = f"{stack.api_url}/_local/clock"
     before = datetime.fromisoformat(http.get(url).json()["now"])

@@ -16,6 +16,8 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRest
 
 from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
+from faregate.function import FUNCTIONS
+from infra.local.cloud.app import SCHEDULES
 from infra.local.layout import INVOKER, QUEUE
 from tests.local.stand_ins import Receiver, StandIns
 
@@ -225,14 +227,21 @@ def test_tasks_are_called_in_the_order_of_the_clock_that_moves_past_them(
     client.delete_task(name=later.name)
 
 
-def test_the_clock_that_moves_sweeps_as_the_invoker(
+def test_the_clock_that_moves_calls_every_schedule_as_the_invoker(
     stand_ins: StandIns, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = "/schedules/sweep-sessions"
-    receiver.all(sweep)
+    schedules = [f"/schedules/{name}" for name in SCHEDULES]
+    for schedule in schedules:
+        receiver.all(schedule)
     assert advance(stand_ins, timedelta(minutes=1)).json()["sweeps"] == 1
-    (received,) = receiver.all(sweep)
-    assert claimed_email(stand_ins, received.headers, monkeypatch) == INVOKER
+    for schedule in schedules:
+        (received,) = receiver.all(schedule)
+        assert claimed_email(stand_ins, received.headers, monkeypatch) == INVOKER
+
+
+def test_the_laptop_calls_every_schedule_there_is() -> None:
+    names = {name.replace("_", "-") for name, kind in FUNCTIONS.items() if kind == "schedules"}
+    assert set(SCHEDULES) == names
 
 
 def test_the_clock_tells_of_a_sweep_that_fails(stand_ins: StandIns, receiver: Receiver) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.template import Database
+from tests.money.desk import Desk
 from tests.money.ledger import Ledger, open_ledger
 
 
@@ -14,3 +15,9 @@ def ledger(database: Database) -> Iterator[Ledger]:
     with open_ledger(database) as ledger:
         yield ledger
         assert ledger.differences() == []
+
+
+@pytest.fixture
+def desk(ledger: Ledger) -> Desk:
+    """Give an operator and a customer who has the registration bonus."""
+    return Desk(ledger.create_operator(), ledger.register())
