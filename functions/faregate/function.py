@@ -3,14 +3,19 @@
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from time import perf_counter
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
 import functions_framework.aio
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, request_response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -54,17 +59,31 @@ class Backend(Protocol):
         """Give back what is held open."""
 
 
-B = TypeVar("B")
-
-
-def use(backend: type[B]) -> Any:  # noqa: ANN401  as fastapi.Depends, whose result is a default of any type
+def use(backend: type[Backend]) -> Any:  # noqa: ANN401  a default of any type
     """Give a handler the app's backend of this type."""
+    return Depends(backend)
 
-    async def find(request: Request) -> B:  # async: FastAPI would send it to a thread
-        found: B = request.app.state.backends[backend]
-        return found
 
-    return Depends(find)
+def _bind_route(route: APIRoute, backends: dict[type[Backend], Backend]) -> APIRoute:
+    route = copy(route)
+    route.dependant = _bind(route.dependant, backends)
+    route.app = request_response(route.get_route_handler())
+    return route
+
+
+def _bind(dependant: Dependant, backends: dict[type[Backend], Backend]) -> Dependant:
+    """Fill in backends when the app is made: FastAPI would resolve them for each request anew."""
+    call: Any = dependant.call
+    used: dict[str, Backend] = {}
+    dependencies: list[Dependant] = []
+    for each in dependant.dependencies:
+        if isinstance(each.call, type):
+            used[str(each.name)] = backends[each.call]
+        else:
+            dependencies.append(_bind(each, backends))
+    return replace(
+        dependant, call=partial(call, **used) if used else call, dependencies=dependencies
+    )
 
 
 class Body(BaseModel):
@@ -111,7 +130,11 @@ def create_app(*names: str) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         # Not include_router, which looks for each request's route twice.
-        routes=[*(route for module in modules for route in module.router.routes), *_health.routes],
+        routes=[
+            _bind_route(route, backends)
+            for router in [*(module.router for module in modules), _health]
+            for route in router.routes
+        ],
     )
     app.state.backends = backends
     app.state.settings = settings
