@@ -4,10 +4,12 @@ import sys
 from typing import NamedTuple
 
 import psycopg
-from psycopg.rows import namedtuple_row
 
 from infra.local.progress import RefusalError, run, say
 from infra.local.stack import running_stack
+
+# Less is done before anybody asks how far it is.
+_TELL_EVERY_TRANSFERS = 1_000_000
 
 
 class Difference(NamedTuple):
@@ -21,10 +23,28 @@ class Difference(NamedTuple):
 
 
 def differences(database_url: str) -> list[Difference]:
-    """Ask billing.verify, as the database's owner."""
-    with psycopg.connect(database_url, row_factory=namedtuple_row) as connection:
-        rows = connection.execute("select * from billing.verify()").fetchall()
-    return [Difference._make(row) for row in rows]
+    """Verify everything as the database's owner, some organizations at a time.
+
+    Each part sees one moment, and is the checkpoint from which the daily run goes on.
+    """
+    found: list[Difference] = []
+    organizations = transfers = told = 0
+    after = None
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while True:
+            part = connection.execute(
+                "select organization_ids, transfers::bigint, to_jsonb(differences)"
+                " from billing.verify_next(%s, true)",
+                [after],
+            ).fetchone()
+            if part is None:
+                return found
+            ids, count, rows = part
+            found += [Difference(**row) for row in rows]
+            after, organizations, transfers = ids[-1], organizations + len(ids), transfers + count
+            if transfers - told >= _TELL_EVERY_TRANSFERS:
+                say(f"  {transfers:,} transfers of {organizations:,} organizations")
+                told = transfers
 
 
 def main() -> None:
