@@ -496,6 +496,8 @@ security definer
 set search_path = ''
 as $$
 declare
+    -- A variable, because no index is asked for what a volatile function may answer anew.
+    v_now timestamptz := billing.now();
     v_due billing.holds[];
     v_hold billing.holds;
 begin
@@ -503,7 +505,7 @@ begin
     from (
         select h as hold
         from billing.holds as h
-        where h.kind = 'usage' and h.due_at <= billing.now()
+        where h.kind = 'usage' and h.due_at <= v_now
         order by h.due_at
         limit p_limit
         for no key update skip locked

@@ -164,6 +164,8 @@ security definer
 set search_path = ''
 as $$
 declare
+    -- A variable, because no index is asked for what a volatile function may answer anew.
+    v_now timestamptz := billing.now();
     v_grant record;
     v_due integer := 0;
 begin
@@ -175,7 +177,7 @@ begin
             from billing.grants as g
             inner join billing.wallets as w on w.organization_id = g.organization_id
             where g.sequence is null
-                and g.effective_at <= billing.now()
+                and g.effective_at <= v_now
                 and w.settled_micros + g.amount_micros <= 1000000000000000
             order by g.effective_at
             limit p_limit
