@@ -42,9 +42,11 @@ FUNCTIONS = {
     "grants": "endpoints",
     "sessions": "endpoints",
     "statements": "endpoints",
+    "reconciliation": "endpoints",
     "sweep_sessions": "schedules",
     "expire_grants": "schedules",
     "expire_holds": "schedules",
+    "reconcile": "schedules",
     "stop_session": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""

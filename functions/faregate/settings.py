@@ -76,6 +76,14 @@ class SellerSettings(Settings):
     seller_address: str = ""
 
 
+class StripeListsSettings(Settings):
+    """How to read what Stripe has, and of which mode."""
+
+    stripe_secret_key: Secret
+    stripe_api_url: HttpUrl = HttpUrl("https://api.stripe.com")
+    stripe_live_mode: bool = False
+
+
 class StripeWebhookSettings(Settings):
     """Which Stripe notifications are genuine and ours."""
 

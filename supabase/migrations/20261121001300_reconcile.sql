@@ -196,7 +196,7 @@ begin
             r.is_undone,
             r.rank,
             (
-                select coalesce(sum(d.amount_micros), 0)
+                select coalesce(sum(d.amount_micros), 0)::bigint
                 from billing.reversals as d
                 where d.provider = 'stripe' and d.provider_payment_id = k.payment_id
                     and d.kind = 'dispute' and not d.is_undone
@@ -436,9 +436,14 @@ begin
     select e.outcome, e.duplicate into outcome, duplicate
     from api.receive_stripe_event(p_event, null, p_live_mode) as e;
     if not duplicate then
+        -- Of the news that concern us.
         update billing.reconciliations as r
         set replayed = r.replayed + 1
-        where r.id = p_reconciliation_id;
+        from billing.payment_events as e
+        where r.id = p_reconciliation_id
+            and e.provider = 'stripe'
+            and e.id = p_event ->> 'id'
+            and e.organization_id is not null;
     end if;
     return next;
 end
@@ -776,7 +781,7 @@ begin
         p_reconciliation_id, array[p_organization_id], v_differences
     );
     return query
-    select row(p_organization_id, 1, w.last_sequence, v_differences)::billing.verification
+    select p_organization_id, 1::bigint, w.last_sequence, v_differences
     from billing.wallets as w
     where w.organization_id = p_organization_id;
 end

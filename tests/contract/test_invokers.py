@@ -13,6 +13,7 @@ ADDRESSES = {
     "sweep_sessions": "/schedules/sweep-sessions",
     "expire_grants": "/schedules/expire-grants",
     "expire_holds": "/schedules/expire-holds",
+    "reconcile": "/schedules/reconcile",
     "stop_session": "/tasks/stop-session",
 }
 Forge = Callable[[Cloud], str]

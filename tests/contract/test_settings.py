@@ -28,12 +28,14 @@ NEEDED = {
     "grants": USERS,
     "sessions": USERS,
     "statements": USERS,
+    "reconciliation": [*USERS, "STRIPE_SECRET_KEY"],
     "sweep_sessions": [
         *INVOKER,
         *["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],
     ],
     "expire_grants": INVOKER,
     "expire_holds": INVOKER,
+    "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "stop_session": INVOKER,
 }
 

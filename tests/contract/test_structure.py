@@ -27,7 +27,7 @@ _LEVELS = [
     {"settings", "errors", "money", "log"},
     {"backends", "document", "request"},
     {"function"},
-    {"caller", "contract", "chunks", "outbox"},
+    {"caller", "contract", "chunks", "outbox", "reconciling"},
     KINDS,
 ]
 LEVEL = {name: level for level, names in enumerate(_LEVELS) for name in names}
@@ -101,6 +101,7 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "POST /schedules/sweep-sessions",
         "POST /schedules/expire-grants",
         "POST /schedules/expire-holds",
+        "POST /schedules/reconcile",
         "POST /tasks/stop-session",
     }
     assert {str(operation) for operation in OPERATIONS} | others == served

@@ -126,6 +126,10 @@ OPERATIONS = [
     Operation("statements", "GET", "/v1/statements/transactions.csv", "read"),
     Operation("statements", "GET", "/v1/statements/transactions.json", "read"),
     Operation("statements", "GET", "/v1/statements/receipts/{top_up_id}", "billing"),
+    Operation("reconciliation", "POST", "/v1/reconciliation", "admin", {}),
+    Operation("reconciliation", "GET", "/v1/reconciliation", "admin"),
+    Operation("reconciliation", "GET", "/v1/reconciliation/discrepancies", "admin"),
+    Operation("reconciliation", "POST", "/v1/reconciliation/verify", "admin", {}),
 ]
 
 BY_PASSPORT = [operation for operation in OPERATIONS if operation.permission]

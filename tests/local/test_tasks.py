@@ -17,7 +17,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRest
 from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
 from faregate.function import FUNCTIONS
-from infra.local.cloud.app import SCHEDULES
+from infra.local.cloud.app import DAILY_SCHEDULES, SCHEDULES
 from infra.local.layout import INVOKER, QUEUE
 from tests.local.stand_ins import Receiver, StandIns
 
@@ -239,9 +239,19 @@ def test_the_clock_that_moves_calls_every_schedule_as_the_invoker(
         assert claimed_email(stand_ins, received.headers, monkeypatch) == INVOKER
 
 
+def test_a_day_that_passes_calls_the_daily_schedules_once(
+    stand_ins: StandIns, receiver: Receiver
+) -> None:
+    receiver.all("/schedules/reconcile")
+    assert advance(stand_ins, timedelta(days=1)).is_success
+    assert len(receiver.all("/schedules/reconcile")) == 1
+    assert advance(stand_ins, timedelta(0)).is_success
+    assert receiver.all("/schedules/reconcile") == []
+
+
 def test_the_laptop_calls_every_schedule_there_is() -> None:
     names = {name.replace("_", "-") for name, kind in FUNCTIONS.items() if kind == "schedules"}
-    assert set(SCHEDULES) == names
+    assert {*SCHEDULES, *DAILY_SCHEDULES} == names
 
 
 def test_the_clock_tells_of_a_sweep_that_fails(stand_ins: StandIns, receiver: Receiver) -> None:

@@ -27,6 +27,7 @@ from infra.local.layout import INVOKER, Layout
 
 # In this order: what ran is charged before money comes or goes.
 SCHEDULES = ("sweep-sessions", "expire-grants", "expire-holds")
+DAILY_SCHEDULES = ("reconcile",)
 
 
 def create_app() -> FastAPI:
@@ -49,6 +50,7 @@ def assemble(layout: Layout, store: Store) -> FastAPI:
     tasks = Tasks(store, clock, google, http)
     scheduler = Scheduler(
         [f"{layout.api_url}/schedules/{name}" for name in SCHEDULES],
+        [f"{layout.api_url}/schedules/{name}" for name in DAILY_SCHEDULES],
         INVOKER,
         layout.api_url,
         (clock, tasks, google, http),

@@ -17,7 +17,8 @@ from infra.local.cloud.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_YEAR_SECONDS = 366 * 24 * 3600
+_DAY_SECONDS = 24 * 3600
+_YEAR_SECONDS = 366 * _DAY_SECONDS
 
 
 class Advance(BaseModel):
@@ -29,16 +30,18 @@ class Advance(BaseModel):
 
 
 class Scheduler:
-    """Calls every schedule each minute of real time, and after each step of the clock."""
+    """Calls schedules each minute of real time, some each day, and after each step of the clock."""
 
     def __init__(
         self,
         urls: Sequence[str],
+        daily_urls: Sequence[str],
         service_account: str,
         audience: str,
         parts: tuple[Clock, Tasks, Google, httpx.AsyncClient],
     ) -> None:
-        self._urls, self._service_account, self._audience = urls, service_account, audience
+        self._urls, self._daily_urls = urls, daily_urls
+        self._service_account, self._audience = service_account, audience
         self._clock, self._tasks, self._google, self._http = parts
         self.router = APIRouter()
         self.router.add_api_route("/clock", self.read, methods=["GET"])
@@ -51,7 +54,8 @@ class Scheduler:
     async def advance(self, body: Advance) -> dict[str, Any]:
         """POST /clock: everything that would have happened meanwhile happens before the answer."""
         async with self._tasks.turn:
-            target = await self._clock.now() + timedelta(seconds=body.advance_seconds)
+            began = await self._clock.now()
+            target = began + timedelta(seconds=body.advance_seconds)
             delivered = await self._tasks.deliver_until(target)
             await self._clock.advance_to(target)
             sweeps, more = 0, True
@@ -61,13 +65,17 @@ class Scheduler:
                     more |= await self._call(url)
                 # A sweep may have scheduled what is due already.
                 delivered += await self._tasks.deliver_until(target)
+            if began.astimezone(UTC).date() < target.astimezone(UTC).date():
+                for url in self._daily_urls:
+                    await self._call(url)
         return {"now": await self._now(), "tasks_delivered": delivered, "sweeps": sweeps}
 
     async def run(self) -> None:
         """Call each of them at the start of each minute, for as long as the process lives."""
         while True:
             await asyncio.sleep(60 - time() % 60)
-            for url in self._urls:
+            is_midnight = time() % _DAY_SECONDS < 60
+            for url in [*self._urls, *(self._daily_urls if is_midnight else ())]:
                 try:
                     await self._call(url)
                 except HTTPException as error:
@@ -82,7 +90,7 @@ class Scheduler:
             raise HTTPException(502, f"{url} did not answer: {error!r}") from error
         if not answer.is_success:
             raise HTTPException(502, f"{url} answered {answer.status_code}: {answer.text}")
-        return bool(answer.json()["more"])
+        return bool(answer.json().get("more", False))
 
     async def _now(self) -> str:
         now = (await self._clock.now()).astimezone(UTC)
