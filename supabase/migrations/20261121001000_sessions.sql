@@ -348,7 +348,8 @@ begin
             least(d.expires_at, case when d.lost_at <= d.now_at then d.lost_at end) as limit_at
         from due as d
     ),
-    wanted as (
+    -- Materialized: inlined, the cost would be computed anew wherever it is read.
+    wanted as materialized (
         select
             l.*,
             t.target_at,
