@@ -1,6 +1,6 @@
 # Every verb a person or CI needs. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench verify openapi lock ready
+.PHONY: help demo up test lint format bench torture verify openapi lock ready
 
 PYTHON ?= python3
 BIN := .local/venv/bin
@@ -35,6 +35,9 @@ format: ready ## let ruff and sqlfluff fix what they can
 
 bench: ready ## measure calls, sweeps and imports on this machine
 	@$(RUN) infra.bench
+
+torture: ready ## kill, cut and storm for MINUTES=10, then prove that no money was lost or made
+	@$(RUN) infra.torture
 
 verify: ready ## recompute every wallet of the running stack from its transfers
 	@$(RUN) infra.verify

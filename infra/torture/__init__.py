@@ -1,0 +1,1 @@
+"""`make torture`: the platform on real parts, hurt in every way, and its books checked after it."""
