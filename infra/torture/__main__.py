@@ -25,7 +25,7 @@ def main() -> None:
     seed = os.environ.get("SEED") or token_hex(4)
     say(f"torture: {minutes:g} minutes, SEED={seed}")
     ends_at = monotonic() + minutes * 60
-    scale = min(minutes / _FULL_MINUTES, 1)
+    scale = min(max(minutes / _FULL_MINUTES, 0.1), 1)
     journal, faults, differences = Journal(), 0, 0
     with start_blocking_portal() as portal, stage(portal, seed) as own:
         crowd = Crowd(portal, own, found(own), journal)
@@ -38,11 +38,12 @@ def main() -> None:
                 began, actions, retries = monotonic(), journal.actions, journal.retries
                 random = Random(f"{seed}/{number}/{name}")
                 made = phase(Scene(crowd, random, 12 * scale, scale))
+                ready = f", ready in {max(own.restarts):.1f} s" if own.restarts else ""
                 found_now = auditor.differences(may_be_unavailable=may_be_unavailable)
                 say(
                     f"  {name:18}{journal.actions - actions:8,} actions{made:7,} faults"
                     f"{journal.retries - retries:7,} retries{monotonic() - began:7.1f} s"
-                    f"{len(found_now):4} differences"
+                    f"{len(found_now):4} differences{ready}"
                 )
                 for each in found_now[:20]:
                     say(f"    {each}")

@@ -13,9 +13,17 @@ from infra.torture.provider import CENT, Event
 from infra.torture.wallets import make_wallet
 
 _CUT_CHANCE = 0.08
+_LOCK_A_WALLET = """
+select from billing.wallets
+where organization_id = (
+    select organization_id from billing.holds
+    where kind = 'session' and due_at is not null order by random() limit 1
+)
+for update
+"""
 _KILL_SWEEPS = """
 select pg_terminate_backend(pid) from pg_stat_activity
-where state = 'active' and query like '%%api.sweep_sessions%%' and pid <> pg_backend_pid()
+where state = 'active' and query like '%api.sweep_sessions%' and pid <> pg_backend_pid()
 """
 
 
@@ -57,7 +65,7 @@ def database_killed(scene: Scene) -> int:
     """Kill -9 every process of Postgres under load."""
     kills, times = 0, scene.times()
     with scene.crowd.busy(scene.random):
-        while times.wait(0.3, 1.5):
+        while times.wait(0.2, 1.2):
             scene.crowd.stage.kill_database()
             kills += 1
     return kills
@@ -68,7 +76,7 @@ def functions_killed(scene: Scene) -> int:
     kills, times = 0, scene.times()
     functions = list(scene.crowd.stage.functions.values())
     with scene.crowd.busy(scene.random):
-        while times.wait(0.1, 0.8):
+        while times.wait(0.1, 0.6):
             function = scene.random.choice(functions)
             function.kill()
             function.start()
@@ -103,12 +111,16 @@ def sweeps_killed(scene: Scene) -> int:
             await customers.start(wallet)
 
     crowd.do(4, scene.random, start_some)
-    with crowd.busy(scene.random), stage.owner() as owner:
-        while times.wait(0, 0.2):
-            owner.execute("update billing.clock_offset set seconds = seconds + 30")
-            ended = len(owner.execute(_KILL_SWEEPS).fetchall())
-            kills += ended
-            if not ended and scene.random.random() < 0.1:
+    sweeping = crowd.busy(scene.random, Customers.sweep, 2)
+    with crowd.busy(scene.random), sweeping, stage.owner() as owner:
+        while times.wait(0, 0.1):
+            with owner.transaction():
+                # A sweep that comes here has locked its sessions and some of the wallets.
+                owner.execute(_LOCK_A_WALLET)
+                sleep(0.1)
+                kills += len(owner.execute(_KILL_SWEEPS).fetchall())
+            owner.execute("update billing.clock_offset set seconds = seconds + 100")
+            if scene.random.random() < 0.2:
                 function.kill()
                 function.start()
                 kills += 1

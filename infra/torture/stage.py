@@ -92,13 +92,12 @@ class Function:
 class Stage:
     """Everything that can be called and hurt."""
 
-    seed: str
     layout: Layout
     cluster: Cluster
     database: Proxy
     functions_url: str
     functions: dict[str, Function]
-    invoker_token: str
+    invoker_token: str = ""
     restarts: list[float] = field(default_factory=list)
 
     @property
@@ -155,6 +154,9 @@ def stage(portal: BlockingPortal, seed: str) -> Iterator[Stage]:
         if not cluster.exists:
             cluster.initialise()
         functions: dict[str, Function] = {}
+        layout = Layout(free_port() - 1, secrets)
+        google = Google(layout.google_url, layout.google_key)
+        cloud = portal.start_task_soon(_serve_cloud, layout, google)
         try:
             with step("database"):
                 cluster.start()
@@ -163,7 +165,8 @@ def stage(portal: BlockingPortal, seed: str) -> Iterator[Stage]:
                 with psycopg.connect(cluster.url(migrate.OWNER, _DATABASE)) as connection:
                     connection.execute(_PRICE)
             with step("functions"):
-                stage = _assemble(portal, seed, Layout(free_port() - 1, secrets), cluster)
+                stage = _assemble(portal, seed, layout, cluster)
+                stage.invoker_token = google.id_token(INVOKER, layout.api_url)
                 functions = stage.functions
                 for function in functions.values():
                     function.start()
@@ -171,6 +174,7 @@ def stage(portal: BlockingPortal, seed: str) -> Iterator[Stage]:
                     function.await_ready()
             yield stage
         finally:
+            cloud.cancel()
             for function in functions.values():
                 function.kill()
             if cluster.process is not None and cluster.process.poll() is None:
@@ -179,8 +183,6 @@ def stage(portal: BlockingPortal, seed: str) -> Iterator[Stage]:
 
 
 def _assemble(portal: BlockingPortal, seed: str, layout: Layout, cluster: Cluster) -> Stage:
-    google = Google(layout.google_url, layout.google_key)
-    portal.start_task_soon(_serve_cloud, layout, google)
     random = Random(seed)
     database = Proxy(cluster.port, b"api.", random)
     proxied = Cluster("", portal.call(database.listen), cluster.password)
@@ -192,8 +194,7 @@ def _assemble(portal: BlockingPortal, seed: str, layout: Layout, cluster: Cluste
         proxy = Proxy(port, b"POST ", random)
         url = f"http://127.0.0.1:{portal.call(proxy.listen)}"
         functions[name] = Function(name, port, environment, proxy, url)
-    token = google.id_token(INVOKER, layout.api_url)
-    return Stage(seed, layout, cluster, database, functions_url, functions, token)
+    return Stage(layout, cluster, database, functions_url, functions)
 
 
 async def _serve_cloud(layout: Layout, google: Google) -> None:
