@@ -42,12 +42,16 @@ FUNCTIONS = {
     "grants": "endpoints",
     "sessions": "endpoints",
     "statements": "endpoints",
+    "auto_top_up": "endpoints",
+    "notifications": "endpoints",
     "reconciliation": "endpoints",
     "sweep_sessions": "schedules",
     "expire_grants": "schedules",
     "expire_holds": "schedules",
+    "start_auto_top_ups": "schedules",
     "reconcile": "schedules",
     "stop_session": "tasks",
+    "charge_top_up": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""
 
@@ -147,7 +151,7 @@ def create_app(*names: str) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=[
             *["Authorization", "Content-Type", "Faregate-Organization"],
             *["Idempotency-Key", "X-API-Key", "X-Request-Id"],

@@ -61,10 +61,15 @@ class InvokerSettings(Settings):
 
 
 class StripeSettings(Settings):
-    """How to make a checkout at Stripe, and where it sends the customer afterwards."""
+    """How to call Stripe."""
 
     stripe_secret_key: Secret
     stripe_api_url: HttpUrl = HttpUrl("https://api.stripe.com")
+
+
+class CheckoutSettings(Settings):
+    """Where Stripe's pay page sends the customer afterwards."""
+
     checkout_success_url: HttpUrl
     checkout_cancel_url: HttpUrl
 

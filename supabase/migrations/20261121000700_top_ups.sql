@@ -5,14 +5,20 @@ create type billing.top_up_status as enum (
     'pending', 'processing', 'paid', 'failed', 'expired', 'needs_review'
 );
 
+create type billing.top_up_kind as enum ('checkout', 'automatic');
+
 create table billing.top_ups (
     organization_id uuid not null references billing.wallets (organization_id),
     id uuid not null default billing.uuidv7(),
     amount_micros bigint not null,
     bonus_micros bigint not null,
+    kind billing.top_up_kind not null default 'checkout',
     status billing.top_up_status not null default 'pending',
     checkout_session_id text,
     checkout_url text,
+    customer_id text,
+    payment_method_id text,
+    charged_at timestamptz,
     created_by text not null,
     created_at timestamptz not null default billing.now(),
     paid_at timestamptz,
@@ -22,11 +28,21 @@ create table billing.top_ups (
         amount_micros between 1 and 999999990000 and amount_micros % 10000 = 0
     ),
     constraint top_ups_bonus_in_bounds check (bonus_micros between 0 and amount_micros),
-    constraint top_ups_paid_has_a_time check ((status = 'paid') = (paid_at is not null))
+    constraint top_ups_paid_has_a_time check ((status = 'paid') = (paid_at is not null)),
+    constraint top_ups_automatic_has_a_card check (
+        kind = 'checkout' or (customer_id is not null and payment_method_id is not null)
+    )
 );
 alter table billing.top_ups enable row level security;
+create index top_ups_automatic on billing.top_ups (organization_id, created_at)
+where kind = 'automatic';
+create unique index top_ups_one_automatic_at_a_time on billing.top_ups (organization_id)
+where kind = 'automatic' and status in ('pending', 'processing');
 comment on table billing.top_ups is
-'A purchase of credits. bonus_micros is what its bracket promised when it was asked for.';
+'A purchase of credits. bonus_micros is what its bracket promised when it was asked for. customer_id
+and payment_method_id are the provider''s: who saves a card, and the card that an automatic top-up
+charges; charged_at is when that was first tried. What the provider is asked for stands here, so
+that it is the same whenever it is repeated.';
 
 create view api.top_ups with (security_invoker = true) as
 select
@@ -38,29 +54,80 @@ select
     t.checkout_session_id,
     t.checkout_url,
     t.created_at,
-    t.paid_at
+    t.paid_at,
+    t.kind
 from billing.top_ups as t;
 comment on view api.top_ups is 'Purchases of credits and how far they are.';
+
+-- billing.top_up_bonus: what an amount's bracket brings on top; null below the lowest bracket.
+create function billing.top_up_bonus(p_amount_micros bigint)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_bonus_basis_points integer;
+begin
+    select b.bonus_basis_points into v_bonus_basis_points
+    from (
+        select distinct on (c.minimum_micros) c.minimum_micros, c.bonus_basis_points
+        from billing.top_up_brackets as c
+        where c.effective_at <= billing.now()
+        order by c.minimum_micros, c.effective_at desc
+    ) as b
+    where b.minimum_micros <= p_amount_micros
+    order by b.minimum_micros desc
+    limit 1;
+    return round(p_amount_micros::numeric * v_bonus_basis_points / 10000);
+end
+$$;
+
+-- billing.promise_bonus: billing.top_up_bonus, or a refusal.
+--
+-- Raises  FG400 amount_too_small  below the lowest bracket; detail: minimum_micros
+create function billing.promise_bonus(p_amount_micros bigint)
+returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_bonus_micros bigint := billing.top_up_bonus(p_amount_micros);
+begin
+    if v_bonus_micros is null then
+        raise exception using
+            errcode = 'FG400',
+            message = 'amount_too_small',
+            detail = (
+                select jsonb_build_object('minimum_micros', min(b.minimum_micros))
+                from billing.top_up_brackets as b
+                where b.effective_at <= billing.now()
+            )::text;
+    end if;
+    return v_bonus_micros;
+end
+$$;
 
 -- api.create_top_up: ask for credits. The checkout at the provider is made after this commits,
 -- under a key derived from the row, and attached by api.attach_checkout:
 -- repeat either and nothing happens twice.
 --
+-- p_save_card: the card may be charged again in its owner's absence. customer_id is then who the
+-- organization is to the provider, if it is known there.
 -- Raises  FG400 amount_too_small     below the lowest bracket; detail: minimum_micros
---         FG409 idempotency_conflict the key was used for another amount
-create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_idempotency_key text)
-returns table (top_up api.top_ups, billing_email text, replayed boolean)
+--         FG409 idempotency_conflict the key was used for another request
+create function api.create_top_up(
+    p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text
+)
+returns table (top_up api.top_ups, billing_email text, customer_id text, replayed boolean)
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
-    v_request jsonb := jsonb_build_array(p_amount_micros);
+    v_request jsonb := jsonb_build_array(p_amount_micros, p_save_card);
     v_stored jsonb;
     v_id uuid := billing.uuidv7();
-    v_minimum_micros bigint;
-    v_bonus_basis_points integer;
 begin
     select o.billing_email into billing_email
     from billing.organizations as o
@@ -68,44 +135,36 @@ begin
     v_stored := billing.replay(
         v_caller.organization_id, p_idempotency_key, 'create_top_up', v_request
     );
-    if v_stored is not null then
-        -- As it is now: the checkout may have been attached since.
-        select t.* into top_up
-        from api.top_ups as t
-        where t.organization_id = v_caller.organization_id and t.id = (v_stored ->> 'id')::uuid;
-        replayed := true;
-        return next;
-        return;
+    replayed := v_stored is not null;
+    if replayed then
+        v_id := (v_stored ->> 'id')::uuid;
+    else
+        if p_save_card then
+            select c.customer_id into customer_id
+            from billing.saved_card(v_caller.organization_id) as c;
+        end if;
+        insert into billing.top_ups (
+            organization_id, id, amount_micros, bonus_micros, customer_id, created_by
+        )
+        values (
+            v_caller.organization_id, v_id, p_amount_micros,
+            billing.promise_bonus(p_amount_micros), customer_id, v_caller.actor
+        );
     end if;
-    select
-        min(b.minimum_micros),
-        (array_agg(b.bonus_basis_points order by b.minimum_micros desc)
-            filter (where b.minimum_micros <= p_amount_micros))[1]
-    into v_minimum_micros, v_bonus_basis_points
-    from (
-        select distinct on (c.minimum_micros) c.minimum_micros, c.bonus_basis_points
-        from billing.top_up_brackets as c
-        where c.effective_at <= billing.now()
-        order by c.minimum_micros, c.effective_at desc
-    ) as b;
-    if v_bonus_basis_points is null then
-        raise exception using
-            errcode = 'FG400',
-            message = 'amount_too_small',
-            detail = jsonb_build_object('minimum_micros', v_minimum_micros)::text;
-    end if;
-    insert into billing.top_ups (organization_id, id, amount_micros, bonus_micros, created_by)
-    values (
-        v_caller.organization_id, v_id, p_amount_micros,
-        round(p_amount_micros::numeric * v_bonus_basis_points / 10000), v_caller.actor
-    );
+    -- As it is now: of a repeated call's top-up the checkout may have been attached since.
     select t.* into top_up
     from api.top_ups as t
     where t.organization_id = v_caller.organization_id and t.id = v_id;
-    perform billing.remember(
-        v_caller.organization_id, p_idempotency_key, 'create_top_up', v_request, to_jsonb(top_up)
-    );
-    replayed := false;
+    if replayed then
+        select t.customer_id into customer_id
+        from billing.top_ups as t
+        where t.organization_id = v_caller.organization_id and t.id = v_id;
+    else
+        perform billing.remember(
+            v_caller.organization_id, p_idempotency_key, 'create_top_up', v_request,
+            to_jsonb(top_up)
+        );
+    end if;
     return next;
 end
 $$;

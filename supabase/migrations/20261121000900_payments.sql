@@ -4,7 +4,7 @@ create type billing.payment_provider as enum ('stripe');
 
 create type billing.payment_outcome as enum (
     'credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired',
-    'refund_recorded', 'dispute_recorded',
+    'refund_recorded', 'dispute_recorded', 'card_saved',
     'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode'
 );
 
@@ -235,8 +235,8 @@ $$;
 -- api.receive_stripe_event: store a genuine Stripe event, then act on it;
 -- a repeated one does nothing.
 --
--- payment_intent.succeeded tells of the same money as its checkout session,
--- which is what is credited.
+-- payment_intent.succeeded tells of the same money as its checkout session, which is what is
+-- credited, and of the card; only an automatic top-up, which has no checkout, is credited by it.
 -- p_account is our own account id where events of connected accounts can arrive, else null.
 -- Locks   the event, the payment, then the top-up, the running sessions, the wallet.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean)
@@ -320,6 +320,9 @@ begin
         ) then
             outcome := billing.note_reversal(p_object, v_payment_id, p_told_at);
             organization_id := billing.follow_reversals('stripe', v_payment_id);
+        when p_type like 'payment\_intent.%' then
+            select a.outcome, a.organization_id into outcome, organization_id
+            from billing.apply_payment_intent(p_object) as a;
         else
             outcome := 'unknown_type';
     end case;

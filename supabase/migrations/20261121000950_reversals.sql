@@ -106,7 +106,8 @@ $$;
 -- back what was taken. The provider's fee is the operator's loss, not the customer's.
 -- Returns the organization; null while the payment has not arrived.
 --
--- Locks   the payment, the running sessions, the wallet; the caller has locked the payment's id.
+-- Locks   the payment, the running sessions, the wallet, the settings of automatic top-ups; the
+--         caller has locked the payment's id.
 create function billing.follow_reversals(
     p_provider billing.payment_provider, p_provider_payment_id text
 )
@@ -224,6 +225,14 @@ begin
         bonus_returned_micros = v_bonus_returned_micros,
         fee_micros = v_fee_micros
     where p.organization_id = v_payment.organization_id and p.id = v_payment.id;
+    if v_refunded_micros + v_disputed_micros
+        > v_payment.refunded_micros + v_payment.disputed_micros
+    then
+        -- Who gets money back is not charged for what the balance then lacks.
+        perform billing.pause_auto_top_up(
+            v_payment.organization_id, 'money_returned', null, null
+        );
+    end if;
     return v_payment.organization_id;
 end
 $$;

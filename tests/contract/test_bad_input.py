@@ -67,7 +67,7 @@ def _post(
     if content_type is not None:
         headers["Content-Type"] = content_type
     response = everything.functions[operation.function].request(
-        "POST",
+        operation.method,
         operation.address(ABSENT),
         by=everything.credential(operation),
         content=content,
@@ -237,6 +237,8 @@ def _addresses() -> list[tuple[str, str]]:
         ("sweep_sessions", "/schedules/sweep-sessions"),
         ("expire_grants", "/schedules/expire-grants"),
         ("expire_holds", "/schedules/expire-holds"),
+        ("start_auto_top_ups", "/schedules/start-auto-top-ups"),
+        ("charge_top_up", "/tasks/charge-top-up"),
         ("stop_session", "/tasks/stop-session"),
         *((name, "/healthz") for name in FUNCTIONS),
     ]

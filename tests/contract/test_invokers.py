@@ -14,7 +14,9 @@ ADDRESSES = {
     "expire_grants": "/schedules/expire-grants",
     "expire_holds": "/schedules/expire-holds",
     "reconcile": "/schedules/reconcile",
+    "start_auto_top_ups": "/schedules/start-auto-top-ups",
     "stop_session": "/tasks/stop-session",
+    "charge_top_up": "/tasks/charge-top-up",
 }
 Forge = Callable[[Cloud], str]
 

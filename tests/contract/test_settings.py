@@ -19,6 +19,7 @@ EXAMPLE = (paths.ROOT / "functions" / ".env.example").read_text()
 DATABASE = ["DATABASE_URL"]
 USERS = [*DATABASE, "SUPABASE_URL"]
 INVOKER = [*DATABASE, "INVOKER_SERVICE_ACCOUNT", "INVOKER_AUDIENCE"]
+QUEUES = ["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"]
 NEEDED = {
     "register": USERS,
     "passports": USERS,
@@ -28,15 +29,16 @@ NEEDED = {
     "grants": USERS,
     "sessions": USERS,
     "statements": USERS,
+    "auto_top_up": USERS,
+    "notifications": USERS,
     "reconciliation": [*USERS, "STRIPE_SECRET_KEY"],
-    "sweep_sessions": [
-        *INVOKER,
-        *["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"],
-    ],
+    "sweep_sessions": [*INVOKER, *QUEUES],
     "expire_grants": INVOKER,
     "expire_holds": INVOKER,
+    "start_auto_top_ups": [*INVOKER, *QUEUES],
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "stop_session": INVOKER,
+    "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
 }
 
 

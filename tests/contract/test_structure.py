@@ -102,6 +102,8 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "POST /schedules/expire-grants",
         "POST /schedules/expire-holds",
         "POST /schedules/reconcile",
+        "POST /schedules/start-auto-top-ups",
+        "POST /tasks/charge-top-up",
         "POST /tasks/stop-session",
     }
     assert {str(operation) for operation in OPERATIONS} | others == served

@@ -43,7 +43,10 @@ class Operation:
         path = self.address(subject)
         if self.method == "GET":
             return client.get(path, params=self.query, **options)
-        return client.post(path, options.pop("body", self.body), **options)
+        body = options.pop("body", self.body)
+        if self.method == "POST":
+            return client.post(path, body, **options)
+        return client.request(self.method, path, json=body, **options)
 
 
 OPERATIONS = [
@@ -81,6 +84,16 @@ OPERATIONS = [
     ),
     Operation("credits", "GET", "/v1/credits/top-ups", "read"),
     Operation("credits", "GET", "/v1/credits/top-ups/{top_up_id}", "read"),
+    Operation("auto_top_up", "GET", "/v1/credits/auto-top-up", "billing"),
+    Operation(
+        "auto_top_up",
+        "PUT",
+        "/v1/credits/auto-top-up",
+        "billing",
+        {"threshold": "5", "amount": "25.00", "monthly_cap": "100"},
+    ),
+    Operation("auto_top_up", "DELETE", "/v1/credits/auto-top-up", "billing", status=204),
+    Operation("notifications", "GET", "/v1/notifications", "read"),
     Operation("holds", "GET", "/v1/holds", "read"),
     Operation("holds", "GET", "/v1/holds/{hold_id}", "read"),
     Operation(

@@ -150,6 +150,7 @@ class Ledger:
             "create_top_up",
             caller=customer.caller,
             amount_micros=micros,
+            save_card=False,
             idempotency_key=key or new_key(),
         )
 

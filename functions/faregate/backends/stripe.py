@@ -1,10 +1,10 @@
-"""Stripe: makes checkouts."""
+"""Stripe: makes checkouts, charges saved cards."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faregate.errors import FaregateError
-from faregate.settings import StripeSettings
+from faregate.settings import CheckoutSettings, StripeSettings
 
 if TYPE_CHECKING:
     from stripe import HTTPXClient, StripeClient
@@ -13,9 +13,9 @@ _MICROS_PER_CENT = 10_000
 
 
 class Stripe:
-    """The calls of Stripe's API that we make.
+    """A client of Stripe's API.
 
-    Its library is imported at the first checkout: whoever reads a balance does not wait for it.
+    Its library is imported at the first call: whoever reads a balance does not wait for it.
     """
 
     def __init__(self) -> None:
@@ -38,41 +38,69 @@ class Stripe:
             max_network_retries=2,
         )
 
-    async def create_checkout(
-        self, *, organization_id: str, top_up_id: str, email: str, amount_micros: int
+    async def close(self) -> None:
+        """Give the connections back, if there was a call."""
+        if "_http" in vars(self):
+            await self._http.close_async()  # type: ignore[no-untyped-call]
+
+
+class Checkouts(Stripe):
+    """Makes pages to pay at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pages = CheckoutSettings()
+
+    async def create(
+        self,
+        *,
+        organization_id: str,
+        top_up_id: str,
+        amount_micros: int,
+        email: str,
+        save_card: bool,
+        customer_id: str | None,
     ) -> tuple[str, str]:
         """Make the checkout of a top-up (whole cents, in µ$) and give its id and pay page.
 
         The idempotency key is derived from our row: a repeated call answers the same checkout. The
         metadata tells the webhook where to look, no more: amount and currency are what was paid.
+        To save the card there must be a customer at Stripe: the one named, or else a new one.
 
         Raises FaregateError: payment_provider_unavailable.
         """
         from stripe import StripeError
 
         reference = {"organization_id": organization_id, "top_up_id": top_up_id}
+        asked: Any = {
+            "mode": "payment",
+            "client_reference_id": top_up_id,
+            "line_items": [
+                {
+                    "quantity": 1,
+                    "price_data": {
+                        "currency": "usd",
+                        "unit_amount": amount_micros // _MICROS_PER_CENT,
+                        "product_data": {"name": "Credits"},
+                    },
+                }
+            ],
+            "metadata": reference,
+            "payment_intent_data": {"metadata": reference},
+            "success_url": str(self._pages.checkout_success_url),
+            "cancel_url": str(self._pages.checkout_cancel_url),
+        }
+        if save_card:
+            asked["payment_method_types"] = ["card"]
+            asked["payment_intent_data"]["setup_future_usage"] = "off_session"
+        if customer_id:
+            asked["customer"] = customer_id
+        else:
+            asked["customer_email"] = email
+            asked["customer_creation"] = "always" if save_card else "if_required"
         try:
             checkout = await self._client.v1.checkout.sessions.create_async(
-                {
-                    "mode": "payment",
-                    "client_reference_id": top_up_id,
-                    "customer_email": email,
-                    "line_items": [
-                        {
-                            "quantity": 1,
-                            "price_data": {
-                                "currency": "usd",
-                                "unit_amount": amount_micros // _MICROS_PER_CENT,
-                                "product_data": {"name": "Credits"},
-                            },
-                        }
-                    ],
-                    "metadata": reference,
-                    "payment_intent_data": {"metadata": reference},
-                    "success_url": str(self._settings.checkout_success_url),
-                    "cancel_url": str(self._settings.checkout_cancel_url),
-                },
-                {"idempotency_key": f"top-up-{top_up_id}"},
+                asked, {"idempotency_key": f"top-up-{top_up_id}"}
             )
         except StripeError as error:
             raise FaregateError("payment_provider_unavailable") from error
@@ -80,7 +108,79 @@ class Stripe:
             raise FaregateError("payment_provider_unavailable")
         return checkout.id, checkout.url
 
-    async def close(self) -> None:
-        """Give the connections back, if there was a checkout."""
-        if "_http" in vars(self):
-            await self._http.close_async()  # type: ignore[no-untyped-call]
+
+class Charge(NamedTuple):
+    """What became of a charge: the payment as Stripe has it, paid or not, else why there is none.
+
+    Neither: Stripe knows of no such payment.
+    """
+
+    intent: dict[str, Any] | None
+    refusal: str | None = None
+
+
+class Charges(Stripe):
+    """Charges saved cards in their owner's absence."""
+
+    async def charge(
+        self,
+        *,
+        organization_id: str,
+        top_up_id: str,
+        amount_micros: int,
+        customer_id: str,
+        payment_method_id: str,
+    ) -> Charge:
+        """Charge a card for a top-up (whole cents, in µ$).
+
+        The idempotency key is derived from our row, and Stripe keeps it for a day: repeated within
+        that, it is the same charge. A refusal counts only if no earlier attempt made a payment.
+
+        Raises FaregateError: unavailable.
+        """
+        from stripe import CardError, InvalidRequestError, StripeError
+
+        asked: Any = {
+            "amount": amount_micros // _MICROS_PER_CENT,
+            "currency": "usd",
+            "customer": customer_id,
+            "payment_method": payment_method_id,
+            "payment_method_types": ["card"],
+            "confirm": True,
+            "off_session": True,
+            "description": "Credits",
+            "metadata": {"organization_id": organization_id, "top_up_id": top_up_id},
+        }
+        try:
+            intent = await self._client.v1.payment_intents.create_async(
+                asked, {"idempotency_key": f"top-up-{top_up_id}"}
+            )
+            return Charge(intent.to_dict(for_json=True))
+        except (CardError, InvalidRequestError) as error:
+            made = await self.find(top_up_id=top_up_id, customer_id=customer_id)
+            if made.intent:
+                return made
+            refusal = "card_declined" if isinstance(error, CardError) else "card_unusable"
+            return Charge(None, refusal)
+        except StripeError as error:
+            raise FaregateError("unavailable") from error
+
+    async def find(self, *, top_up_id: str, customer_id: str) -> Charge:
+        """Look for a top-up's payment among those of its customer.
+
+        Raises FaregateError: unavailable.
+        """
+        from stripe import InvalidRequestError, StripeError
+
+        asked: Any = {"customer": customer_id, "limit": 100}
+        try:
+            intents = await self._client.v1.payment_intents.list_async(asked)
+            async for intent in intents.auto_paging_iter():
+                found = intent.to_dict(for_json=True)
+                if (found["metadata"] or {}).get("top_up_id") == top_up_id:
+                    return Charge(found)
+        except InvalidRequestError:  # there is no such customer any more
+            return Charge(None)
+        except StripeError as error:
+            raise FaregateError("unavailable") from error
+        return Charge(None)

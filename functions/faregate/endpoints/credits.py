@@ -1,14 +1,14 @@
 """Credits: the balance, the ledger, prices, and buying more."""
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, Field, PlainSerializer, WithJsonSchema
 
 from faregate.backends.database import Database, Row
-from faregate.backends.stripe import Stripe
+from faregate.backends.stripe import Checkouts
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
 from faregate.contract import (
@@ -27,7 +27,7 @@ from faregate.function import Answer, Body, new_router, use
 from faregate.money import MICROS_PER_USD, PaymentAmount, Usd
 
 router = new_router("credits")
-backends = (Database, UserTokens, Stripe)
+backends = (Database, UserTokens, Checkouts)
 
 
 class Balance(Wallet):
@@ -56,17 +56,19 @@ class Estimate(Answer):
 
 
 class CheckoutRequest(Body):
-    """How much to buy, in USD."""
+    """How much to buy, in USD. save_card: automatic top-ups may charge the card that pays."""
 
     amount: PaymentAmount
+    save_card: Annotated[bool, Field(strict=True)] = False
 
 
 class TopUp(Answer):
-    """A purchase of credits: pay at checkout_url; paid when the provider says so."""
+    """A purchase of credits: pay a checkout at checkout_url; paid when the provider says so."""
 
     id: UUID
     amount: Usd = Field(validation_alias="amount_micros")
     bonus: Usd = Field(validation_alias="bonus_micros")
+    kind: Literal["checkout", "automatic"]
     status: str
     checkout_url: str | None
     created_at: AwareDatetime
@@ -127,24 +129,27 @@ async def checkout(
     idempotency_key: IdempotencyKey,
     response: Response,
     database: Database = use(Database),
-    stripe: Stripe = use(Stripe),
+    checkouts: Checkouts = use(Checkouts),
 ) -> TopUp:
     """Buy credits: answers the page to pay at. Needs `billing`."""
     row = await database.call_one(
         "create_top_up",
         caller=caller,
         amount_micros=request.amount,
+        save_card=request.save_card,
         idempotency_key=idempotency_key,
     )
     mark_replayed(response, replayed=row["replayed"])
     top_up: Row = row["top_up"]
     if top_up["checkout_url"] is None:
         # Between two transactions, never inside one; repeated, it is the same checkout.
-        checkout_session_id, checkout_url = await stripe.create_checkout(
+        checkout_session_id, checkout_url = await checkouts.create(
             organization_id=top_up["organization_id"],
             top_up_id=top_up["id"],
-            email=row["billing_email"],
             amount_micros=top_up["amount_micros"],
+            email=row["billing_email"],
+            save_card=request.save_card,
+            customer_id=row["customer_id"],
         )
         top_up = await database.call_one(
             "attach_checkout",
