@@ -116,7 +116,7 @@ class AutoTopUps:
     def control(self, path: str, **form: str) -> None:
         """Do at Stripe what customers and their banks do."""
         url = f"{self.platform.cloud.layout.stripe_url}/{path}"
-        answer = httpx.post(url, data=form, trust_env=False)
+        answer = httpx.post(url, data=form, trust_env=False, timeout=30)
         assert answer.status_code < 400, answer.text
 
     def detach(self, payment: Event) -> None:
