@@ -60,6 +60,8 @@ transfers add up to; found_micros is what our books say. A rule of the ledger th
 millionths. The subject is the provider''s object, or what the rule is about. note: what the
 provider says of an amount that is not in whole cents of USD.';
 
+create index payments_paid_at on billing.payments (paid_at);
+
 create view api.reconciliations with (security_invoker = true) as
 select
     r.id,
@@ -703,7 +705,9 @@ begin
         'ledger', d.organization_id, coalesce(d.subject, 'wallet'), d.rule,
         d.expected::bigint, d.found::bigint, null
     )
-    from unnest(p_differences) as d;
+    from unnest(p_differences) as d
+    -- Of two runs one waits for the other.
+    order by d.organization_id, d.rule, d.subject;
     update billing.discrepancies as d
     set resolved_at = billing.now()
     where d.organization_id = any(p_organization_ids)

@@ -111,6 +111,22 @@ def test_beside_webhooks_and_another_run(
     assert auditor.discrepancies() == []
 
 
+def test_a_key_of_the_other_mode_brings_nothing(
+    platform: Platform,
+    account: StripeAccount,
+    auditor: Auditor,
+    customer: Organization,
+    function: Load,
+) -> None:
+    account.refund(account.sell(customer), 500)
+    live = done(auditor.run(function("reconcile", STRIPE_LIVE_MODE="true")))
+    assert (live["replayed"], live["discrepancies"]) == (0, 0)
+    assert _settled(platform, customer) == 0
+    # Its notifications count as received, and what they told is found all the same.
+    assert auditor.replay() > 0
+    assert _settled(platform, customer) == 20 * DOLLAR
+
+
 def test_a_provider_that_fails_halfway(
     platform: Platform,
     account: StripeAccount,
