@@ -9,7 +9,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from infra.torture.client import Journal
-from infra.torture.stage import READY_SECONDS, Stage
+from infra.torture.stage import Stage
 
 # Each acknowledged effect is there and each one there was acknowledged: none lost, none doubled.
 _EFFECTS: dict[str, LiteralString] = {
@@ -59,6 +59,8 @@ class Auditor:
     stage: Stage
     journal: Journal
     log: Path
+    ready_seconds: float
+    known: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     checksum: tuple[Any, ...] | None = None
     log_offset: int = 0
@@ -70,7 +72,7 @@ class Auditor:
     def differences(self, *, may_be_unavailable: bool) -> list[str]:
         """Tell every difference since the last time."""
         with self.stage.owner() as connection:
-            return [
+            found = [
                 *self._log(),
                 *(f"verify: {row}" for row in connection.execute(_VERIFY)),
                 *self._effects(connection),
@@ -78,6 +80,9 @@ class Auditor:
                 *self._history(connection),
                 *self._answers(may_be_unavailable=may_be_unavailable),
             ]
+        new = [each for each in found if each not in self.known]
+        self.known.update(new)
+        return new
 
     def _effects(self, connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
         found = []
@@ -129,7 +134,7 @@ class Auditor:
             if not (status == 503 and may_be_unavailable):
                 found.append(f"{number} × {status}")
         self.journal.errors.clear()
-        slow = [seconds for seconds in self.stage.restarts if seconds > READY_SECONDS]
+        slow = [seconds for seconds in self.stage.restarts if seconds > self.ready_seconds]
         found += [f"ready only after {seconds:.1f} s" for seconds in slow]
         self.stage.restarts.clear()
         return found

@@ -17,7 +17,7 @@ _LOCK_A_WALLET = """
 select from billing.wallets
 where organization_id = (
     select organization_id from billing.holds
-    where kind = 'session' and due_at is not null order by random() limit 1
+    where kind = 'session' and due_at <= billing.now() order by random() limit 1
 )
 for update
 """
@@ -104,22 +104,22 @@ def sweeps_killed(scene: Scene) -> int:
     """Run sweeps over many due sessions; end their backends and kill -9 their function."""
     crowd, stage, kills = scene.crowd, scene.crowd.stage, 0
     function = stage.functions["sweep_sessions"]
-    times = scene.times()
 
     async def start_some(customers: Customers) -> None:
         for wallet in customers.town.others:
             await customers.start(wallet)
 
-    crowd.do(4, scene.random, start_some)
+    crowd.do(2, scene.random, start_some)
+    times = scene.times()
     sweeping = crowd.busy(scene.random, Customers.sweep, 2)
     with crowd.busy(scene.random), sweeping, stage.owner() as owner:
         while times.wait(0, 0.1):
+            owner.execute("update billing.clock_offset set seconds = seconds + 301")
             with owner.transaction():
                 # A sweep that comes here has locked its sessions and some of the wallets.
                 owner.execute(_LOCK_A_WALLET)
                 sleep(0.1)
                 kills += len(owner.execute(_KILL_SWEEPS).fetchall())
-            owner.execute("update billing.clock_offset set seconds = seconds + 100")
             if scene.random.random() < 0.2:
                 function.kill()
                 function.start()

@@ -30,12 +30,11 @@ FUNCTIONS = (
     *("sessions", "holds", "grants", "stripe_webhook", "stop_session"),
     *("sweep_sessions", "expire_holds", "expire_grants"),
 )
-READY_SECONDS = 5.0
 _DATABASE = "torture"
-# A window costs half a dollar.
+# A window costs ten cents.
 _PRICE = """
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
-select plan_id, 'session.small', 'hour', 3000000, '2026-06-01'
+select plan_id, 'session.small', 'hour', 600000, '2026-06-01'
 from unnest(array['free', 'pro']) as plan_id
 """
 

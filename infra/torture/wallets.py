@@ -43,7 +43,7 @@ def found(stage: Stage) -> Town:
             [operator.encode(), operator[:12]],
         )
     hot = [make_wallet(stage, 1_000_000_000) for _ in range(HOT)]
-    return Town(operator, hot, [make_wallet(stage, 20_000_000) for _ in range(OTHERS)])
+    return Town(operator, hot, [make_wallet(stage, 3_000_000) for _ in range(OTHERS)])
 
 
 def make_wallet(stage: Stage, micros: int) -> Wallet:

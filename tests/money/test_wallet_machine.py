@@ -7,11 +7,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.money.ledger import Ledger
 from tests.money.machine import PRICES
-from tests.money.money_rules import MoneyRules
+from tests.money.payment_rules import PaymentRules
 from tests.money.session_rules import SessionRules
 
 
-class WalletMachine(SessionRules, MoneyRules):
+class WalletMachine(SessionRules, PaymentRules):
     """Every action that moves money."""
 
 
