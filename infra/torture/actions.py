@@ -119,6 +119,7 @@ class Customers:
             "create_top_up",
             caller=caller(wallet.passport),
             amount_micros=dollars * 1_000_000,
+            save_card=False,
             idempotency_key=key,
         )
         assert isinstance(answer, dict)  # noqa: S101  nothing refuses it

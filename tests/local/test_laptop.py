@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -152,6 +153,31 @@ def stripe(customer: Customer, path: str, method: str = "POST", **form: str) -> 
     assert answer.is_success, answer.text
     document: dict[str, Any] = answer.json()
     return document
+
+
+def test_a_balance_that_runs_low_is_filled_by_the_saved_card(customer: Customer) -> None:
+    """Everything by itself: cron, queue, card, and the webhook beside the task."""
+    top_up = customer.post("/v1/credits/checkout", {"amount": "10.00", "save_card": True})
+    customer.http.post(top_up["checkout_url"], data={"method": "card"})
+    settings = {"threshold": "14.90", "amount": "100.00", "monthly_cap": "100.00"}
+    answer = customer.try_call("PUT", "/v1/credits/auto-top-up", json=settings)
+    assert answer.status_code == 200, answer.text
+    move(customer, 0)
+    assert Decimal(customer.get("/v1/credits")["settled"]) == 15
+    session = customer.post("/v1/sessions", {"tier": "large"})
+
+    move(customer, 3 * 3600)
+    deadline = monotonic() + 10
+    while (charged := customer.get("/v1/credits/top-ups")["data"][0])["status"] != "paid":
+        assert monotonic() < deadline, charged
+        sleep(0.1)
+    assert (charged["kind"], charged["amount"]) == ("automatic", "100.000000")
+    customer.post(f"/v1/sessions/{session['id']}/stop", {})
+    move(customer, 3 * 3600)
+    assert len(customer.get("/v1/credits/top-ups")["data"]) == 2
+    settled = Decimal(customer.get("/v1/credits")["settled"])
+    assert Decimal("119.8") < settled < Decimal("119.9"), "100, its bonus of 5, and what was left"
+    assert customer.get("/v1/notifications")["data"] == []
 
 
 def move(customer: Customer, seconds: int) -> dict[str, Any]:
