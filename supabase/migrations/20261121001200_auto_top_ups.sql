@@ -148,11 +148,18 @@ begin
     end if;
     insert into billing.auto_top_ups (
         organization_id, threshold_micros, amount_micros, monthly_cap_micros, cool_off_seconds,
-        set_by
+        last_top_up_at, set_by
     )
     values (
         v_caller.organization_id, p_threshold_micros, p_amount_micros, p_monthly_cap_micros,
-        p_cool_off_seconds, v_caller.actor
+        p_cool_off_seconds,
+        -- Deleted and set again, they do not forget.
+        (
+            select max(coalesce(t.paid_at, t.created_at))
+            from billing.top_ups as t
+            where t.organization_id = v_caller.organization_id and t.kind = 'automatic'
+        ),
+        v_caller.actor
     )
     on conflict (organization_id) do update
     set

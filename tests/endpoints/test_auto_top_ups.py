@@ -251,6 +251,16 @@ def test_cool_off_and_cap_are_kept(parts: AutoTopUps) -> None:
     assert len(parts.charges(organization)) == 4
 
 
+def test_settings_that_are_made_anew_know_of_the_last_charge(parts: AutoTopUps) -> None:
+    organization = parts.ready(threshold="1000")
+    done(parts.work(parts.begin(organization)))
+    parts.settings.request("DELETE", "/v1/credits/auto-top-up", by=organization.passport)
+    done(parts.set(organization, threshold="1000"))
+    assert parts.start() == 0
+    parts.platform.advance(3601)
+    assert parts.start() == 1
+
+
 def test_the_next_crossing_is_the_next_charge(parts: AutoTopUps, function: Load) -> None:
     organization = parts.ready(threshold="12.00", cool_off_seconds=60)
     done(parts.work(parts.begin(organization)))
