@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from faregate.backends.database import Database, Row
-from faregate.backends.stripe_lists import Kind, StripeLists, StripePage
+from faregate.backends.stripe import Kind, Lists, StripePage
 from faregate.function import Answer
 
 # What was reversed before what was paid: so a payment's sums are complete when they are compared.
@@ -34,7 +34,7 @@ class Run(Answer):
     finished_at: AwareDatetime | None
 
 
-async def reconcile(database: Database, stripe: StripeLists, run: Row, *, is_full: bool) -> Run:
+async def reconcile(database: Database, stripe: Lists, run: Row, *, is_full: bool) -> Run:
     """Do a whole run. Where it breaks off, what it did stays done and the run unfinished.
 
     Raises FaregateError: payment_provider_unavailable, unavailable.
@@ -67,7 +67,7 @@ async def finish(database: Database, run_id: UUID) -> Run:
     )
 
 
-async def _compare(database: Database, stripe: StripeLists, run: Row) -> None:
+async def _compare(database: Database, stripe: Lists, run: Row) -> None:
     since, until = (_second(run[name]) for name in ("window_start", "window_end"))
     async for page in stripe.pages("event", since, until):
         await _replay_missed(database, stripe, run, page)
@@ -91,9 +91,7 @@ async def _compare(database: Database, stripe: StripeLists, run: Row) -> None:
     await _look(database, stripe, run, unseen)
 
 
-async def _replay_missed(
-    database: Database, stripe: StripeLists, run: Row, page: StripePage
-) -> None:
+async def _replay_missed(database: Database, stripe: Lists, run: Row, page: StripePage) -> None:
     """Receive the events that never arrived. Stripe keeps them for thirty days."""
     events = {each["id"]: each for each in page["data"]}
     for missed in await database.call("list_missed_events", ids=list(events)):
@@ -105,7 +103,7 @@ async def _replay_missed(
         )
 
 
-async def _look(database: Database, stripe: StripeLists, run: Row, subjects: Iterable[Any]) -> None:
+async def _look(database: Database, stripe: Lists, run: Row, subjects: Iterable[Any]) -> None:
     """Ask for each subject alone: a page is older than the news that came while it was read."""
     for subject in subjects:
         page, told_at = await stripe.find(subject)

@@ -81,19 +81,16 @@ class SellerSettings(Settings):
     seller_address: str = ""
 
 
-class StripeListsSettings(Settings):
-    """How to read what Stripe has, and of which mode."""
+class StripeModeSettings(Settings):
+    """Of which mode of Stripe we are: the other's money is none."""
 
-    stripe_secret_key: Secret
-    stripe_api_url: HttpUrl = HttpUrl("https://api.stripe.com")
     stripe_live_mode: bool = False
 
 
-class StripeWebhookSettings(Settings):
+class StripeWebhookSettings(StripeModeSettings):
     """Which Stripe notifications are genuine and ours."""
 
     stripe_webhook_secret: Secret
-    stripe_live_mode: bool = False
     stripe_account_id: Text | None = None
 
 

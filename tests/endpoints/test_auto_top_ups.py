@@ -10,6 +10,7 @@ from tests.harness.auto_top_ups import AutoTopUps
 from tests.harness.client import Load
 from tests.harness.operations import ABSENT
 from tests.harness.platform import Organization, Platform
+from tests.harness.stripe_account import Auditor
 
 PAID = {"status": "paid"}
 BEFORE, AFTER = (10_000_000, 0), (30_000_000, 0)
@@ -125,6 +126,19 @@ def test_the_webhook_may_come_first(parts: AutoTopUps) -> None:
     (charge,) = parts.charges(organization)
     told = parts.tell("payment_intent.created", "payment_intent.succeeded", of=charge["id"])
     assert told == ["awaiting_payment", "credited"]
+    assert done(parts.work(task)) == PAID
+    _expect_one_charge(parts, organization)
+
+
+def test_a_reconciliation_credits_what_nobody_told_of(parts: AutoTopUps, function: Load) -> None:
+    organization = parts.ready()
+    task = parts.begin(organization)
+    _lose_the_answer(parts, task)
+    auditor = Auditor(parts.platform, function)
+    assert auditor.replay() > 0
+    _expect_one_charge(parts, organization)
+    assert auditor.replay() == 0
+    assert auditor.discrepancies() == []
     assert done(parts.work(task)) == PAID
     _expect_one_charge(parts, organization)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from faregate.backends.stripe_lists import NEWS
+from faregate.backends.stripe import NEWS
 from infra.local import paths
 from tests.harness.answers import done, problem
 from tests.harness.client import Load

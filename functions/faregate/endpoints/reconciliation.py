@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import AwareDatetime, Field, model_validator
 
 from faregate.backends.database import Database
-from faregate.backends.stripe_lists import StripeLists
+from faregate.backends.stripe import Lists
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
 from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, page
@@ -17,7 +17,7 @@ from faregate.money import Usd
 from faregate.reconciling import Run, finish, reconcile, verify
 
 router = new_router("reconciliation")
-backends = (Database, UserTokens, StripeLists)
+backends = (Database, UserTokens, Lists)
 
 _USUAL = timedelta(days=3)
 _LONGEST = timedelta(days=90)
@@ -109,7 +109,7 @@ async def start_reconciliation(
     request: ReconciliationRequest,
     caller: Customer,
     database: Database = use(Database),
-    stripe: StripeLists = use(StripeLists),
+    stripe: Lists = use(Lists),
 ) -> Run:
     """Reconcile now. Repeat it as you like: what agrees is left as it is. Needs `admin`."""
     since, until = request.window

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from fastapi import Depends
 
 from faregate.backends.database import Database
-from faregate.backends.stripe_lists import StripeLists
+from faregate.backends.stripe import Lists
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
 from faregate.document import refuses
@@ -14,7 +14,7 @@ from faregate.reconciling import Run
 from faregate.reconciling import reconcile as reconcile_window
 
 router = new_router("schedules")
-backends = (Database, InvokerTokens, StripeLists)
+backends = (Database, InvokerTokens, Lists)
 
 # A day that failed is made up for by the next two.
 WINDOW = timedelta(days=3)
@@ -28,9 +28,7 @@ _SUNDAY = 6
         "unauthenticated", "invalid_token", "payment_provider_unavailable", "unavailable"
     ),
 )
-async def reconcile(
-    database: Database = use(Database), stripe: StripeLists = use(StripeLists)
-) -> Run:
+async def reconcile(database: Database = use(Database), stripe: Lists = use(Lists)) -> Run:
     """Replay what was missed, note what disagrees, verify what has moved; on Sundays, everything.
 
     Safe to run twice, late, or beside webhooks.
