@@ -13,7 +13,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _TRANSFERS = 1_000_000
 _LIMIT_SECONDS = 20
 
-# Each of these wallets pays so many micro-dollars, one by one, out of a hold.
+# Each of these wallets of one grant pays so many micro-dollars, one by one, out of a hold.
 _CAPTURES = """
 with wallets as (
     update billing.wallets as w
@@ -51,8 +51,10 @@ def measure(stage: Stage) -> list[Line]:
         customers = [
             row[0]
             for row in connection.execute(
-                "select organization_id from billing.wallets"
-                " where settled_micros - held_micros > %s",
+                "select w.organization_id from billing.wallets as w"
+                " inner join billing.grants as g on g.organization_id = w.organization_id"
+                " where w.settled_micros - w.held_micros > %s"
+                " group by w.organization_id having count(*) = 1",
                 [2 * _TRANSFERS],
             )
         ]
