@@ -51,6 +51,7 @@ create table billing.wallets (
     settled_micros bigint not null default 0,
     held_micros bigint not null default 0,
     debt_micros bigint not null default 0,
+    next_expiry_at timestamptz,
     last_sequence bigint not null default 0,
     constraint wallets_settled_covers_held check (
         settled_micros >= held_micros and held_micros >= 0 and debt_micros >= 0
@@ -61,8 +62,9 @@ with (fillfactor = 50);
 alter table billing.wallets enable row level security;
 comment on table billing.wallets is
 'The prepaid balance. available = settled − held. debt_micros is money that was given back by the
-provider after it had been spent: while there is any, the organization is frozen. last_sequence is
-the number of the newest transfer.';
+provider after it had been spent: while there is any, the organization is frozen. next_expiry_at:
+before then none of its grants expires, so that a hold need not look. last_sequence is the number of
+the newest transfer.';
 
 create table billing.grants (
     organization_id uuid not null,

@@ -55,12 +55,14 @@ from billing.holds as h;
 comment on view api.holds is
 'Money that is reserved, and what became of it. Once closed, the amount is what was captured.';
 
--- billing.refuse_hold: say why a wallet does not keep so much.
+-- billing.hold_with_care: keep money of a wallet, where a grant may have expired that no cron has
+-- taken yet, or say why it does not keep so much.
 --
 -- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
 --         FG402 debt_outstanding      the organization is frozen until it tops up; detail:
 --                                     debt_micros
-create function billing.refuse_hold(p_organization_id uuid, p_amount_micros bigint)
+-- Locks   the wallet.
+create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint)
 returns void
 language plpgsql
 set search_path = ''
@@ -68,6 +70,15 @@ as $$
 declare
     v_wallet api.wallets;
 begin
+    perform billing.expire_wallet(p_organization_id);
+    update billing.wallets as w
+    set held_micros = w.held_micros + p_amount_micros
+    where w.organization_id = p_organization_id
+        and w.settled_micros - w.held_micros >= p_amount_micros
+        and w.debt_micros = 0;
+    if found then
+        return;
+    end if;
     select w.* into strict v_wallet
     from api.wallets as w
     where w.organization_id = p_organization_id;
@@ -108,9 +119,10 @@ begin
     set held_micros = w.held_micros + p_amount_micros
     where w.organization_id = p_organization_id
         and w.settled_micros - w.held_micros >= p_amount_micros
-        and w.debt_micros = 0;
+        and w.debt_micros = 0
+        and (w.next_expiry_at is null or w.next_expiry_at > billing.now());
     if not found then
-        perform billing.refuse_hold(p_organization_id, p_amount_micros);
+        perform billing.hold_with_care(p_organization_id, p_amount_micros);
     end if;
     insert into billing.holds
     (organization_id, id, kind, amount_micros, expires_at, is_final, due_at)
@@ -409,14 +421,7 @@ begin
         return;
     end if;
     perform billing.lock_hold(p_organization_id, p_hold_id);
-    update billing.wallets as w
-    set held_micros = w.held_micros + p_amount_micros
-    where w.organization_id = p_organization_id
-        and w.settled_micros - w.held_micros >= p_amount_micros
-        and w.debt_micros = 0;
-    if not found then
-        perform billing.refuse_hold(p_organization_id, p_amount_micros);
-    end if;
+    perform billing.hold_with_care(p_organization_id, p_amount_micros);
     v_expires_at := billing.now() + make_interval(secs => p_expires_in_seconds);
     update billing.holds as h
     set

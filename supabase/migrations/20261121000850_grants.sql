@@ -148,6 +148,7 @@ begin
             p_organization_id, 'promotion', 'wallet', g.amount_micros, 'promotion', g.id
         )
     where g.organization_id = p_organization_id and g.id = p_grant_id;
+    perform billing.note_expiry(p_organization_id, p_grant_id);
     perform billing.repay_debt(p_organization_id);
 end
 $$;
@@ -202,9 +203,71 @@ end
 $$;
 grant execute on function api.start_grants to service_role, faregate_functions;
 
--- api.expire_grants: take what remains of up to p_limit expired grants out of their wallets, but
--- nothing that a hold was promised: that goes when the hold gives it back.
--- Call until more is false.
+-- billing.note_expiry: a wallet learns when this grant of its expires.
+--
+-- Locks   the wallet.
+create function billing.note_expiry(p_organization_id uuid, p_grant_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    update billing.wallets as w
+    set next_expiry_at = least(w.next_expiry_at, g.expires_at)
+    from billing.grants as g
+    where w.organization_id = p_organization_id
+        and g.organization_id = p_organization_id
+        and g.id = p_grant_id;
+end
+$$;
+
+-- billing.expire_wallet: take what remains of a wallet's expired grants out of it, but nothing that
+-- a hold was promised. Returns from how many something was taken.
+--
+-- Locks   the wallet.
+create function billing.expire_wallet(p_organization_id uuid)
+returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_grant record;
+    v_amount_micros bigint;
+    v_expired integer := 0;
+begin
+    perform from billing.wallets as w
+    where w.organization_id = p_organization_id
+    for no key update;
+    for v_grant in
+        select g.id, g.remaining_micros
+        from billing.grants as g
+        where g.organization_id = p_organization_id and not g.is_used_up and g.expires_at <= v_now
+        order by g.expires_at, g.id
+    loop
+        select least(v_grant.remaining_micros, w.settled_micros - w.held_micros)
+        into strict v_amount_micros
+        from billing.wallets as w
+        where w.organization_id = p_organization_id;
+        exit when v_amount_micros = 0;
+        perform billing.debit_grant(
+            p_organization_id, v_grant.id, v_amount_micros, 'expired', 'expiry'
+        );
+        v_expired := v_expired + 1;
+    end loop;
+    update billing.wallets as w
+    set next_expiry_at = (
+        select min(g.expires_at)
+        from billing.grants as g
+        where g.organization_id = p_organization_id and not g.is_used_up
+    )
+    where w.organization_id = p_organization_id;
+    return v_expired;
+end
+$$;
+
+-- api.expire_grants: billing.expire_wallet for the wallets of up to p_limit expired grants. What a
+-- hold was promised goes when the hold gives it back. Call until more is false.
 --
 -- Locks   the wallets that nobody else has locked, in order.
 create function api.expire_grants(p_limit integer)
@@ -215,38 +278,26 @@ set search_path = ''
 as $$
 declare
     v_now timestamptz := billing.now();
-    v_grant record;
-    v_due integer := 0;
-    v_amount_micros bigint;
+    v_due integer;
+    v_organization_ids uuid[];
+    v_organization_id uuid;
 begin
-    expired := 0;
-    for v_grant in
-        select d.organization_id, d.id
-        from (
-            select g.organization_id, g.id
-            from billing.grants as g
-            inner join billing.wallets as w on w.organization_id = g.organization_id
-            where g.expires_at <= v_now
-                and not g.is_used_up
-                and w.settled_micros > w.held_micros
-            order by g.expires_at
-            limit p_limit
-            for no key update of w skip locked
-        ) as d
-        order by d.organization_id, d.id
-    loop
-        v_due := v_due + 1;
-        -- Anew: an earlier grant of the same wallet may have taken what nobody had been promised.
-        select least(g.remaining_micros, w.settled_micros - w.held_micros) into v_amount_micros
+    select count(*), array_agg(distinct d.organization_id order by d.organization_id)
+    into v_due, v_organization_ids
+    from (
+        select g.organization_id
         from billing.grants as g
         inner join billing.wallets as w on w.organization_id = g.organization_id
-        where g.organization_id = v_grant.organization_id and g.id = v_grant.id;
-        if v_amount_micros > 0 then
-            perform billing.debit_grant(
-                v_grant.organization_id, v_grant.id, v_amount_micros, 'expired', 'expiry'
-            );
-            expired := expired + 1;
-        end if;
+        where g.expires_at <= v_now
+            and not g.is_used_up
+            and w.settled_micros > w.held_micros
+        order by g.expires_at
+        limit p_limit
+        for no key update of w skip locked
+    ) as d;
+    expired := 0;
+    foreach v_organization_id in array coalesce(v_organization_ids, '{}') loop
+        expired := expired + billing.expire_wallet(v_organization_id);
     end loop;
     more := v_due > 0 and v_due = p_limit;
     return next;

@@ -300,6 +300,7 @@ begin
             update billing.grants as g
             set remaining_micros = g.remaining_micros + v_wallet_micros
             where g.organization_id = p_organization_id and g.id = p_grant_id;
+            perform billing.note_expiry(p_organization_id, p_grant_id);
         end if;
         if -p_amount_micros > v_debt_micros + v_wallet_micros then
             perform billing.credit_wallet(

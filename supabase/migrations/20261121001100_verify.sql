@@ -146,6 +146,14 @@ begin
         group by w.organization_id, w.settled_micros
 
         union all
+        select g.organization_id, 'wallet knows when its grants expire', g.id::text, 1, 0
+        from grants as g
+        inner join wallets as w on w.organization_id = g.organization_id
+        where not g.is_used_up
+            and g.expires_at is not null
+            and (w.next_expiry_at <= g.expires_at) is not true
+
+        union all
         select w.organization_id, 'wallet debt = its transfers', null,
             coalesce(p_start.debt_micros, 0) + coalesce(l.debt_micros, 0), w.debt_micros
         from wallets as w

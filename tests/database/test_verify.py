@@ -45,6 +45,11 @@ _BREAKS: dict[str, _Break] = {
         "delete from billing.wallets",
         {"every ledger has a wallet", "grant has a wallet"},
     ),
+    "an expiry forgotten": (
+        "update billing.grants set expires_at = billing.now() + interval '1 day'"
+        " where remaining_micros > 0",
+        {"wallet knows when its grants expire"},
+    ),
     "a debt forgotten": (
         "update billing.wallets set debt_micros = debt_micros + 1",
         {"wallet debt = its transfers"},

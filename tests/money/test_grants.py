@@ -151,6 +151,23 @@ def test_expired_money_runs_no_session(ledger: Ledger, desk: Desk) -> None:
         ledger.start(desk.customer)
 
 
+def test_expired_money_is_not_held_before_the_cron_came(ledger: Ledger, desk: Desk) -> None:
+    desk.give(ledger, 2 * DOLLAR, expires_in=60)
+    kept = desk.give(ledger, 3 * DOLLAR, expires_in=_HOUR)
+    ledger.advance(61)
+    with pytest.raises(RefusedError, match="insufficient_credits") as refusal:
+        desk.open(ledger, REGISTRATION_BONUS + 3 * DOLLAR + 1)
+    assert refusal.value.detail["available_micros"] == REGISTRATION_BONUS + 3 * DOLLAR
+    desk.open(ledger, REGISTRATION_BONUS + 2 * DOLLAR)
+    assert _balance(ledger, desk) == (8 * DOLLAR, 7 * DOLLAR)
+    ledger.advance(_HOUR)
+    with pytest.raises(RefusedError, match="insufficient_credits"):
+        ledger.start(desk.customer)
+    assert _expire(ledger) == {"expired": 1, "more": False}
+    assert _grant(ledger, desk, kept)["remaining_micros"] == 2 * DOLLAR
+    assert ledger.differences() == []
+
+
 def test_a_running_session_ends_where_the_expiry_left_it(ledger: Ledger, desk: Desk) -> None:
     desk.spend(ledger, REGISTRATION_BONUS)
     ledger.set_price("free", "small", 36 * DOLLAR)  # a cent a second
@@ -172,8 +189,7 @@ def test_many_grants_of_one_wallet_expire_in_few_calls(ledger: Ledger, desk: Des
     desk.open(ledger, REGISTRATION_BONUS + DOLLAR)
     ledger.advance(61)
     # What the two earliest leave nothing for is not due any more.
-    assert _expire(ledger, 2) == {"expired": 2, "more": True}
-    assert _expire(ledger, 2) == {"expired": 1, "more": True}
+    assert _expire(ledger, 2) == {"expired": 3, "more": True}
     assert _expire(ledger, 2) == {"expired": 0, "more": False}
     wallet = REGISTRATION_BONUS + DOLLAR
     assert _balance(ledger, desk) == (wallet, wallet)
