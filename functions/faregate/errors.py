@@ -48,6 +48,7 @@ PROBLEMS = {
     "passport_not_found": Problem(404, "There is no such passport."),
     "session_not_found": Problem(404, "There is no such session."),
     "hold_not_found": Problem(404, "There is no such hold."),
+    "transaction_not_found": Problem(404, "There is no such transaction."),
     "top_up_not_found": Problem(404, "There is no such top-up."),
     "auto_top_up_not_found": Problem(404, "There is no automatic top-up."),
     "sku_not_found": Problem(404, "The plan has no price for this SKU."),

@@ -37,6 +37,38 @@ end
 $$;
 grant execute on function api.list_transactions to service_role, faregate_functions;
 
+-- api.list_draws: which grants paid a transaction, and how much each, the newest grant first, from
+-- before p_cursor. Nothing paid one that brought money.
+--
+-- Raises  FG404 transaction_not_found  absent, or another organization's
+create function api.list_draws(
+    p_caller jsonb, p_sequence bigint, p_limit integer, p_cursor uuid
+)
+returns table (grant_id uuid, amount_micros bigint)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+begin
+    perform from api.transactions as t
+    where t.organization_id = v_caller.organization_id and t.sequence = p_sequence;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'transaction_not_found';
+    end if;
+    return query
+    select d.grant_id, d.amount_micros::bigint
+    from billing.draws as d
+    where d.organization_id = v_caller.organization_id
+        and d.sequence = p_sequence
+        and (p_cursor is null or d.grant_id < p_cursor)
+    order by d.grant_id desc
+    limit p_limit;
+end
+$$;
+grant execute on function api.list_draws to service_role, faregate_functions;
+
 -- api.estimate_cost: what a quantity of a SKU costs the caller now,
 -- and whether the balance covers it.
 -- The quantity is in the SKU's unit (hours, GB-months, pieces).

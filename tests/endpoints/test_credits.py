@@ -77,6 +77,51 @@ def test_the_ledger_is_ones_own(client: Client, platform: Platform) -> None:
     assert page == {"data": [], "has_more": False, "next_cursor": None}
 
 
+def test_a_debit_tells_which_grants_paid_it(
+    client: Client, function: Load, platform: Platform
+) -> None:
+    organization, operator = platform.organization(), platform.operator()
+    for micros in (3, 4):
+        platform.give(organization.id, micros)
+    holds = function("holds")
+    body = {"organization_id": organization.id, "amount": "0.000005"}
+    asked = holds.post("/v1/holds", body | {"expires_in_seconds": 60}, by=operator.passport)
+    capture = f"/v1/holds/{done(asked, 201)['id']}/capture"
+    done(holds.post(capture, body, by=operator.passport))
+    path = "/v1/credits/transactions"
+    debit, newer, older = done(client.get(path, by=organization.passport))["data"]
+    assert (debit["amount"], debit["grant_id"]) == ("-0.000005", None)
+
+    def draws(sequence: int, **query: object) -> dict[str, Any]:
+        address = f"{path}/{sequence}/draws"
+        return done(client.get(address, by=organization.passport, params=query))
+
+    paid = [
+        {"grant_id": newer["grant_id"], "amount": "0.000002"},
+        {"grant_id": older["grant_id"], "amount": "0.000003"},
+    ]
+    assert draws(3) == {"data": paid, "has_more": False, "next_cursor": None}
+    first = draws(3, limit=1)
+    assert first["data"] + draws(3, limit=1, cursor=first["next_cursor"])["data"] == paid
+    assert draws(1)["data"] == []
+
+
+def test_draws_are_ones_own(client: Client, platform: Platform) -> None:
+    platform.organization(usd=9)
+    poor = platform.organization()
+    for sequence in (1, 2**63 - 1):
+        response = client.get(f"/v1/credits/transactions/{sequence}/draws", by=poor.passport)
+        problem(response, 404, "transaction_not_found")
+
+
+@pytest.mark.parametrize("sequence", ["0", "-1", "x", "1.5", "%00", str(2**63), "9" * 5000])
+def test_a_sequence_is_a_number(client: Client, platform: Platform, sequence: str) -> None:
+    passport = platform.organization(usd=9).passport
+    response = client.get(f"/v1/credits/transactions/{sequence}/draws", by=passport)
+    (error,) = problem(response, 400, "invalid_request")["errors"]
+    assert error["where"] == "path.sequence"
+
+
 @pytest.mark.parametrize(
     ("plan", "sku", "quantity", "cost"),
     [

@@ -12,6 +12,7 @@ from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
 from tests.harness.operations import ABSENT
 from tests.harness.platform import Organization, Platform
+from tests.harness.stripe_events import Stripe, paid
 
 Give = Callable[..., httpx.Response]
 """Gives the customer credits; keywords are fields of the body."""
@@ -61,6 +62,7 @@ def test_a_grant_is_money_at_once(
         "amount": "3.000001",
         "remaining": "3.000001",
         "payment_id": None,
+        "top_up_id": None,
         "note": "for the outage",
         "effective_at": "",
         "expires_at": None,
@@ -73,6 +75,17 @@ def test_a_grant_is_money_at_once(
         )
         == "for the outage"
     )
+
+
+def test_a_grant_tells_its_top_up(client: Client, function: Load, platform: Platform) -> None:
+    buyer = platform.organization()
+    stripe = Stripe(platform, function("credits"), function("stripe_webhook"))
+    checkout = stripe.buy(buyer, "100.00")
+    done(stripe.tell(paid(checkout)))
+    grants = done(client.get("/v1/grants", by=buyer.passport))["data"]
+    assert {(grant["category"], grant["top_up_id"]) for grant in grants} == {
+        (category, checkout["client_reference_id"]) for category in ("paid", "promotional")
+    }
 
 
 def test_a_grant_is_for_later_and_for_a_time(

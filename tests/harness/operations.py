@@ -24,6 +24,7 @@ class Operation:
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+    absent: str = ABSENT
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -36,11 +37,11 @@ class Operation:
         self,
         client: Client,
         *,
-        subject: str = ABSENT,
+        subject: str = "",
         **options: Any,  # noqa: ANN401  httpx types them
     ) -> httpx.Response:
         """Make the request, of which the options may change anything."""
-        path = self.address(subject)
+        path = self.address(subject or self.absent)
         if self.method == "GET":
             return client.get(path, params=self.query, **options)
         body = options.pop("body", self.body)
@@ -72,6 +73,9 @@ OPERATIONS = [
     Operation("passports", "POST", "/v1/passports/{passport_id}/revoke", "write"),
     Operation("credits", "GET", "/v1/credits", "read"),
     Operation("credits", "GET", "/v1/credits/transactions", "read"),
+    Operation(
+        "credits", "GET", "/v1/credits/transactions/{sequence}/draws", "read", absent="999999"
+    ),
     Operation(
         "credits",
         "GET",

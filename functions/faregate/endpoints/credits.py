@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import AwareDatetime, Field, PlainSerializer, WithJsonSchema
 
 from faregate.backends.database import Database, Row
@@ -34,6 +34,13 @@ class Balance(Wallet):
     """A balance in USD and what of it can be spent in credits, the display unit."""
 
     available_credits: str
+
+
+class Draw(Answer):
+    """What one grant paid of a transaction."""
+
+    grant_id: UUID
+    amount: Usd = Field(validation_alias="amount_micros")
 
 
 Quantity = Annotated[
@@ -98,6 +105,24 @@ async def list_transactions(
     """List the ledger, newest first. Needs `read`."""
     rows = await database.call("list_transactions", caller=caller, limit=limit + 1, cursor=cursor)
     return page(Transaction, rows, limit, key="sequence")
+
+
+@router.get(
+    "/v1/credits/transactions/{sequence}/draws",
+    responses=customer_refuses("transaction_not_found"),
+)
+async def list_draws(
+    sequence: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    caller: Customer,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    database: Database = use(Database),
+) -> Page[Draw]:
+    """List the grants that paid a transaction, and how much each, newest first. Needs `read`."""
+    rows = await database.call(
+        "list_draws", caller=caller, sequence=sequence, limit=limit + 1, cursor=cursor
+    )
+    return page(Draw, rows, limit, key="grant_id")
 
 
 @router.get(

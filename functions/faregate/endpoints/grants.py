@@ -57,6 +57,7 @@ class Grant(Answer):
     amount: Usd = Field(validation_alias="amount_micros")
     remaining: Usd = Field(validation_alias="remaining_micros")
     payment_id: UUID | None
+    top_up_id: UUID | None
     note: str | None
     effective_at: AwareDatetime
     expires_at: AwareDatetime | None

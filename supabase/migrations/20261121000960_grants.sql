@@ -15,10 +15,13 @@ select
     g.amount_micros,
     g.remaining_micros,
     g.payment_id,
+    p.top_up_id,
     g.note,
     g.effective_at,
     g.expires_at
-from billing.grants as g;
+from billing.grants as g
+left join billing.payments as p
+    on p.organization_id = g.organization_id and p.id = g.payment_id;
 comment on view api.grants is
 'Lots of money, what remains of each and until when. expired with something remaining: the next run
 of api.expire_grants takes it, or a hold was promised it.';
