@@ -25,6 +25,7 @@ PROBLEMS = {
     "expiry_in_the_past": Problem(400, "The expiry lies in the past."),
     "plan_unknown": Problem(400, "There is no such plan."),
     "amount_too_small": Problem(400, "The amount is below the smallest top-up."),
+    "amount_below_threshold": Problem(400, "The amount is below the threshold."),
     "monthly_cap_too_small": Problem(400, "Not even one top-up fits below the monthly cap."),
     "amount_out_of_bounds": Problem(400, "The amount is larger than the ledger carries."),
     "period_too_long": Problem(400, "The period is longer than this address takes."),

@@ -31,11 +31,14 @@ create table billing.auto_top_ups (
     status billing.auto_top_up_status not null default 'active',
     paused_reason text,
     last_top_up_at timestamptz,
+    told_capped_at timestamptz,
     set_by text not null,
     updated_at timestamptz not null default billing.now(),
     constraint auto_top_ups_amount_is_whole_cents check (
         amount_micros between 1 and 999999990000 and amount_micros % 10000 = 0
     ),
+    -- Else one crossing would be several charges.
+    constraint auto_top_ups_amount_reaches_threshold check (amount_micros >= threshold_micros),
     constraint auto_top_ups_cap_in_bounds check (
         monthly_cap_micros between amount_micros and 1000000000000000
     ),
@@ -48,7 +51,8 @@ create table billing.auto_top_ups (
 alter table billing.auto_top_ups enable row level security;
 comment on table billing.auto_top_ups is
 'When and how much an organization wants its saved card charged by itself. last_top_up_at is when
-the last one began or was paid: the next one begins no sooner than cool_off_seconds after it.';
+the last one began or was paid: the next one begins no sooner than cool_off_seconds after it.
+told_capped_at is when its owner was last told that the monthly cap stopped one.';
 
 create view api.auto_top_ups with (security_invoker = true) as
 select
@@ -56,23 +60,26 @@ select
     a.threshold_micros,
     a.amount_micros,
     a.monthly_cap_micros,
-    (
-        select coalesce(sum(t.amount_micros), 0)::bigint
-        from billing.top_ups as t
-        where
-            t.organization_id = a.organization_id
-            and t.kind = 'automatic'
-            and t.status not in ('failed', 'expired')
-            and t.created_at >= date_trunc('month', billing.now(), 'UTC')
-    ) as charged_this_month_micros,
+    m.charged_micros as charged_this_month_micros,
+    m.charged_micros + a.amount_micros > a.monthly_cap_micros as is_capped,
     a.cool_off_seconds,
     a.status,
     a.paused_reason,
     a.last_top_up_at,
     a.updated_at
-from billing.auto_top_ups as a;
+from billing.auto_top_ups as a
+cross join lateral (
+    select coalesce(sum(t.amount_micros), 0)::bigint as charged_micros
+    from billing.top_ups as t
+    where
+        t.organization_id = a.organization_id
+        and t.kind = 'automatic'
+        and t.status not in ('failed', 'expired')
+        and t.created_at >= date_trunc('month', billing.now(), 'UTC')
+) as m;
 comment on view api.auto_top_ups is
-'Settings of automatic top-ups, and what of the monthly cap (UTC) is used up.';
+'Settings of automatic top-ups, what of the monthly cap (UTC) is used up, and whether it leaves no
+room for another one.';
 
 -- billing.saved_card: the organization's card: of its newest payment that saved one. No row: none.
 create function billing.saved_card(p_organization_id uuid)
@@ -116,9 +123,11 @@ grant execute on function api.get_auto_top_up to service_role, faregate_function
 
 -- api.set_auto_top_up: have the saved card charged from now on; what was paused goes on.
 --
--- Raises  FG400 amount_too_small       below the lowest bracket; detail: minimum_micros
---         FG400 monthly_cap_too_small  not even one top-up fits; detail: minimum_micros
---         FG409 no_saved_card          no checkout has saved a card yet
+-- Raises  FG400 amount_too_small        below the lowest bracket; detail: minimum_micros
+--         FG400 amount_below_threshold  one top-up might leave the balance below the threshold;
+--                                       detail: threshold_micros
+--         FG400 monthly_cap_too_small   not even one top-up fits; detail: minimum_micros
+--         FG409 no_saved_card           no checkout has saved a card yet
 -- Locks   the settings.
 create function api.set_auto_top_up(
     p_caller jsonb,
@@ -136,6 +145,12 @@ declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
 begin
     perform billing.promise_bonus(p_amount_micros);
+    if p_amount_micros < p_threshold_micros then
+        raise exception using
+            errcode = 'FG400',
+            message = 'amount_below_threshold',
+            detail = jsonb_build_object('threshold_micros', p_threshold_micros)::text;
+    end if;
     if p_monthly_cap_micros < p_amount_micros then
         raise exception using
             errcode = 'FG400',
@@ -245,7 +260,8 @@ $$;
 -- is below their threshold. Call until more is false; two at a time, if you like.
 --
 -- None begins while another is under way, before the cool-off has passed, beyond the month's cap,
--- or while there is a debt: who disputes a charge is not charged again.
+-- or while there is a debt: who disputes a charge is not charged again. That the cap stopped one
+-- is told once a month (UTC).
 -- Locks   the settings that nobody else has locked.
 create function api.start_auto_top_ups(p_limit integer)
 returns table (started integer, more boolean)
@@ -263,7 +279,9 @@ declare
 begin
     started := 0;
     for v_due in
-        select a.organization_id, a.amount_micros, a.set_by
+        select
+            a.organization_id, a.amount_micros, a.monthly_cap_micros, a.set_by,
+            s.charged_this_month_micros + a.amount_micros > a.monthly_cap_micros as is_capped
         from billing.auto_top_ups as a
         inner join api.auto_top_ups as s on s.organization_id = a.organization_id
         inner join billing.wallets as w on w.organization_id = a.organization_id
@@ -275,7 +293,11 @@ begin
             )
             and w.settled_micros - w.held_micros < a.threshold_micros
             and w.debt_micros = 0
-            and s.charged_this_month_micros + a.amount_micros <= a.monthly_cap_micros
+            and (
+                s.charged_this_month_micros + a.amount_micros <= a.monthly_cap_micros
+                or a.told_capped_at is null
+                or a.told_capped_at < date_trunc('month', v_now, 'UTC')
+            )
             and not exists (
                 select from billing.top_ups as t
                 where t.organization_id = a.organization_id
@@ -287,6 +309,21 @@ begin
         for no key update of a skip locked
     loop
         v_picked := v_picked + 1;
+        if v_due.is_capped then
+            insert into billing.outbox (organization_id, topic, payload)
+            values (
+                v_due.organization_id, 'notification',
+                jsonb_build_object(
+                    'kind', 'auto_top_up_capped',
+                    'amount_micros', v_due.amount_micros,
+                    'monthly_cap_micros', v_due.monthly_cap_micros
+                )
+            );
+            update billing.auto_top_ups as a
+            set told_capped_at = v_now
+            where a.organization_id = v_due.organization_id;
+            continue;
+        end if;
         v_bonus_micros := billing.top_up_bonus(v_due.amount_micros);
         if v_bonus_micros is null then
             perform billing.pause_auto_top_up(

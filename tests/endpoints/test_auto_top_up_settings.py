@@ -1,5 +1,7 @@
 """Settings of automatic top-ups, the card they charge, and what a customer is told."""
 
+from decimal import Decimal
+
 import pytest
 
 from tests.harness import stripe_events
@@ -33,10 +35,11 @@ def test_settings_are_set_read_changed_and_deleted(
     assert read(404)["code"] == "auto_top_up_not_found"
     made = done(parts.set(customer))
     assert made | {"updated_at": ""} == {
-        "threshold": "50.000000",
+        "threshold": "20.000000",
         "amount": "20.000000",
         "monthly_cap": "60.000000",
         "charged_this_month": "0.000000",
+        "is_capped": False,
         "cool_off_seconds": 3600,
         "status": "active",
         "paused_reason": None,
@@ -99,6 +102,21 @@ def test_refuses_settings(
     assert parts.platform.contents() == before
 
 
+@pytest.mark.parametrize(
+    ("threshold", "amount"),
+    [("20.000001", "20.00"), ("20.01", "20.00"), ("1000", "10.00"), ("999999999.99", "999999.99")],
+)
+def test_one_top_up_lifts_the_balance_over_the_threshold(
+    parts: AutoTopUps, customer: Organization, threshold: str, amount: str
+) -> None:
+    before = parts.platform.contents()
+    wanted = {"threshold": threshold, "amount": amount, "monthly_cap": "999999999"}
+    refusal = problem(parts.set(customer, **wanted), 400, "amount_below_threshold")
+    assert Decimal(refusal["threshold"]) == Decimal(threshold)
+    assert parts.platform.contents() == before
+    done(parts.set(customer, threshold="20.00", amount="20.00"))
+
+
 @pytest.mark.parametrize("permissions", [["read"], ["write"], ["read", "write"]])
 def test_billing_is_needed(
     parts: AutoTopUps, customer: Organization, permissions: list[str]
@@ -136,6 +154,7 @@ def test_who_is_known_to_the_provider_stays_one_customer(
     checkout = parts.buy(customer)
     assert checkout["customer"] == first
     parts.tell(CARD, PAYMENT, of=checkout["payment_intent"])
+    parts.spend(customer, 10_000_000)
     done(parts.set(customer))
     task = parts.begin(customer)
     done(parts.work(task))
@@ -198,6 +217,7 @@ def test_notifications_are_listed_in_pages_newest_first(
         parts.platform.run(
             "select billing.pause_auto_top_up(%s, %s, billing.uuidv7(), 1)", customer.id, reason
         )
+        parts.platform.run("select pg_sleep(0.002)")  # Ids of one millisecond have no order.
     page = parts.notifications(customer, limit=2)
     rest = parts.notifications(customer, limit=2, cursor=page["next_cursor"])
     assert [each["reason"] for each in page["data"] + rest["data"]] == ["third", "second", "first"]

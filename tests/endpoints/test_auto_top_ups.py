@@ -245,17 +245,20 @@ def test_a_card_that_was_detached_pauses_too(parts: AutoTopUps) -> None:
 
 
 def test_cool_off_and_cap_are_kept(parts: AutoTopUps) -> None:
-    organization = parts.ready(threshold="1000", cool_off_seconds=600, monthly_cap="59.99")
+    organization = parts.ready(cool_off_seconds=600, monthly_cap="59.99")
     parts.platform.run(_TO_THE_5TH)
     assert done(parts.work(parts.begin(organization))) == PAID
+    parts.spend(organization)
     parts.platform.advance(590)
     assert parts.start() == 0
     parts.platform.advance(20)
     assert done(parts.work(parts.begin(organization))) == PAID
+    parts.spend(organization)
     parts.platform.advance(3600)
     assert parts.start() == 0, "40 of 59.99 are used up"
-    done(parts.set(organization, threshold="1000", monthly_cap="60.00"))
+    done(parts.set(organization, monthly_cap="60.00"))
     assert done(parts.work(parts.begin(organization))) == PAID
+    parts.spend(organization)
     parts.platform.advance(3 * DAY)
     assert parts.start() == 0
     row = done(parts.settings.get("/v1/credits/auto-top-up", by=organization.passport))
@@ -265,11 +268,52 @@ def test_cool_off_and_cap_are_kept(parts: AutoTopUps) -> None:
     assert len(parts.charges(organization)) == 4
 
 
-def test_settings_that_are_made_anew_know_of_the_last_charge(parts: AutoTopUps) -> None:
-    organization = parts.ready(threshold="1000")
+def test_that_the_cap_stopped_it_is_told_once_a_month(parts: AutoTopUps) -> None:
+    organization = parts.ready(cool_off_seconds=60, monthly_cap="20.00")
+
+    def look() -> tuple[bool, int]:
+        row = done(parts.settings.get("/v1/credits/auto-top-up", by=organization.passport))
+        return row["is_capped"], len(parts.notifications(organization)["data"])
+
+    parts.platform.run(_TO_THE_5TH)
+    assert look() == (False, 0)
     done(parts.work(parts.begin(organization)))
+    parts.platform.advance(61)
+    assert parts.start() == 0
+    assert look() == (True, 0), "the balance is enough"
+    parts.spend(organization)
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as threads:
+            started = [threads.submit(parts.start) for _ in range(2)]
+        assert [each.result() for each in started] == [0, 0]
+        parts.platform.advance(DAY)
+    assert look() == (True, 1)
+    assert parts.platform.fetch(
+        "select payload from billing.outbox where topic = 'notification'"
+    ) == [
+        (
+            {
+                "kind": "auto_top_up_capped",
+                "amount_micros": 20_000_000,
+                "monthly_cap_micros": 20_000_000,
+            },
+        )
+    ]
+    parts.platform.advance(31 * DAY)
+    assert look() == (False, 1)
+    done(parts.work(parts.begin(organization)))
+    parts.spend(organization)
+    parts.platform.advance(61)
+    assert parts.start() == 0
+    assert look() == (True, 2)
+
+
+def test_settings_that_are_made_anew_know_of_the_last_charge(parts: AutoTopUps) -> None:
+    organization = parts.ready()
+    done(parts.work(parts.begin(organization)))
+    parts.spend(organization)
     parts.settings.request("DELETE", "/v1/credits/auto-top-up", by=organization.passport)
-    done(parts.set(organization, threshold="1000"))
+    done(parts.set(organization))
     assert parts.start() == 0
     parts.platform.advance(3601)
     assert parts.start() == 1
@@ -325,12 +369,12 @@ def test_before_it_is_charged_a_top_up_may_become_unwanted(parts: AutoTopUps) ->
 
 
 def test_money_that_went_back_is_not_charged_for(parts: AutoTopUps) -> None:
-    organization = parts.ready(threshold="25.00", cool_off_seconds=60)
+    organization = parts.ready(cool_off_seconds=60)
     done(parts.work(parts.begin(organization)))
     (charge,) = parts.charges(organization)
     parts.control("_disputes", payment_intent=charge["id"])
     assert parts.tell("charge.dispute.created", of=charge["id"]) == ["dispute_recorded"]
-    assert parts.platform.wallet(organization)[0] < 25_000_000
+    assert parts.platform.wallet(organization)[0] < 20_000_000
     assert parts.state(organization) == ("paused", "money_returned")
     parts.platform.advance(3600)
     assert parts.start() == 0

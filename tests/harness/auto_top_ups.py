@@ -13,7 +13,7 @@ from tests.harness.platform import Organization, Platform
 from tests.harness.stripe_events import Event, Stripe
 
 PATH = "/v1/credits/auto-top-up"
-SETTINGS = {"threshold": "50.00", "amount": "20.00", "monthly_cap": "60.00"}
+SETTINGS = {"threshold": "20.00", "amount": "20.00", "monthly_cap": "60.00"}
 
 
 class AutoTopUps:
@@ -111,6 +111,15 @@ class AutoTopUps:
     def notifications(self, organization: Organization, **query: object) -> dict[str, Any]:
         return done(
             self._notifications.get("/v1/notifications", by=organization.passport, params=query)
+        )
+
+    def spend(self, organization: Organization, micros: int = 20_000_000) -> None:
+        """Take credits out of a wallet: what one top-up brought."""
+        self.platform.run(
+            "select billing.debit_wallet("
+            "(%s, %s, 0, 'expired', 'expiry', null)::billing.debit, billing.now())",
+            organization.id,
+            micros,
         )
 
     def control(self, path: str, **form: str) -> None:

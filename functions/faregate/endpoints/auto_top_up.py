@@ -17,7 +17,7 @@ backends = (Database, UserTokens)
 
 
 class SetAutoTopUpRequest(Body):
-    """When to charge the saved card, and how much.
+    """When to charge the saved card, and how much: not less than the threshold.
 
     At most monthly_cap in a month (UTC), and not again within cool_off_seconds.
     """
@@ -29,12 +29,16 @@ class SetAutoTopUpRequest(Body):
 
 
 class AutoTopUp(Answer):
-    """The settings, and how they stand. Paused, nothing is charged until they are set again."""
+    """The settings, and how they stand. Paused, nothing is charged until they are set again.
+
+    Capped, nothing is charged until the next month (UTC) or with a higher cap.
+    """
 
     threshold: Usd = Field(validation_alias="threshold_micros")
     amount: Usd = Field(validation_alias="amount_micros")
     monthly_cap: Usd = Field(validation_alias="monthly_cap_micros")
     charged_this_month: Usd = Field(validation_alias="charged_this_month_micros")
+    is_capped: bool
     cool_off_seconds: int
     status: Literal["active", "paused"]
     paused_reason: str | None
@@ -51,7 +55,7 @@ async def get_auto_top_up(caller: Customer, database: Database = use(Database)) 
 @router.put(
     "/v1/credits/auto-top-up",
     responses=customer_refuses(
-        *["amount_too_small", "monthly_cap_too_small", "no_saved_card"],
+        *["amount_too_small", "amount_below_threshold", "monthly_cap_too_small", "no_saved_card"],
         *["body_too_large", "unsupported_media_type"],
     ),
 )
