@@ -43,6 +43,8 @@ select
     h.organization_id,
     h.kind,
     case
+        when h.due_at is not null and h.kind = 'usage' and h.expires_at <= billing.now()
+            then 'expired'
         when h.due_at is not null then 'open'
         else coalesce(h.outcome, 'captured')::text
     end as status,
@@ -53,7 +55,8 @@ select
     h.expires_at
 from billing.holds as h;
 comment on view api.holds is
-'Money that is reserved, and what became of it. Once closed, the amount is what was captured.';
+'Money that is reserved, and what became of it. Once closed, the amount is what was captured. What
+has expired says so at once; what it still holds is given back by the cron.';
 
 -- billing.hold_with_care: keep money of a wallet, where a grant may have expired that no cron has
 -- taken yet, or say why it does not keep so much.
@@ -388,6 +391,7 @@ $$;
 grant execute on function api.release_hold to service_role, faregate_functions;
 
 -- api.renew_hold: keep a hold for p_expires_in_seconds from now on, and p_amount_micros more in it.
+-- Never shorter than it would have been kept anyway.
 --
 -- Raises  FG404 hold_not_found, FG409 hold_closed, FG402 insufficient_credits,
 --         FG402 debt_outstanding, FG409 idempotency_conflict
@@ -411,6 +415,7 @@ declare
         p_organization_id, p_hold_id, p_amount_micros, p_expires_in_seconds
     );
     v_stored jsonb;
+    v_hold billing.holds;
     v_expires_at timestamptz;
 begin
     v_stored := billing.replay(
@@ -420,9 +425,11 @@ begin
         return query select jsonb_populate_record(null::api.holds, v_stored), true;
         return;
     end if;
-    perform billing.lock_hold(p_organization_id, p_hold_id);
+    v_hold := billing.lock_hold(p_organization_id, p_hold_id);
     perform billing.hold_with_care(p_organization_id, p_amount_micros);
-    v_expires_at := billing.now() + make_interval(secs => p_expires_in_seconds);
+    v_expires_at := greatest(
+        v_hold.expires_at, billing.now() + make_interval(secs => p_expires_in_seconds)
+    );
     update billing.holds as h
     set
         amount_micros = h.amount_micros + p_amount_micros,

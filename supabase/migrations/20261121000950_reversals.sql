@@ -102,8 +102,9 @@ $$;
 --
 -- What went back is taken out of the very grants that the payment brought, its bonus in proportion;
 -- what of it was spent becomes a debt, which any other available money repays at once. Where money
--- is short, running sessions are stopped and charged first. A failed refund or a won dispute gives
--- back what was taken. The provider's fee is the operator's loss, not the customer's.
+-- is short, running sessions are stopped and charged first. A debt where there was none freezes the
+-- organization, which is told. A failed refund or a won dispute gives back what was taken. The
+-- provider's fee is the operator's loss, not the customer's.
 -- Returns the organization; null while the payment has not arrived.
 --
 -- Locks   the payment, the running sessions, the wallet, the settings of automatic top-ups; the
@@ -124,6 +125,8 @@ declare
     v_disputed_micros bigint;
     v_fee_micros bigint;
     v_bonus_returned_micros bigint;
+    v_available_micros bigint;
+    v_debt_micros bigint;
     v_reason billing.reason := 'refund';
     v_reason_back billing.reason := 'refund_failed';
 begin
@@ -173,14 +176,15 @@ begin
     ), 0);
 
     perform billing.lock_sessions(v_payment.organization_id);
-    if (
-        select w.settled_micros - w.held_micros < v_refunded_micros - v_payment.refunded_micros
-            + v_disputed_micros - v_payment.disputed_micros
-            + v_bonus_returned_micros - v_payment.bonus_returned_micros
-        from billing.wallets as w
-        where w.organization_id = v_payment.organization_id
-        for no key update
-    ) then
+    select w.settled_micros - w.held_micros, w.debt_micros
+    into strict v_available_micros, v_debt_micros
+    from billing.wallets as w
+    where w.organization_id = v_payment.organization_id
+    for no key update;
+    if v_available_micros < v_refunded_micros - v_payment.refunded_micros
+        + v_disputed_micros - v_payment.disputed_micros
+        + v_bonus_returned_micros - v_payment.bonus_returned_micros
+    then
         -- Again: one may have started while this waited for the wallet.
         perform billing.stop_sessions(
             v_payment.organization_id, billing.lock_sessions(v_payment.organization_id), 'frozen'
@@ -207,6 +211,15 @@ begin
         v_reason, v_reason_back
     );
     perform billing.repay_debt(v_payment.organization_id);
+    insert into billing.outbox (organization_id, topic, payload)
+    select
+        w.organization_id,
+        'notification',
+        jsonb_build_object('kind', 'organization_frozen', 'debt_micros', w.debt_micros)
+    from billing.wallets as w
+    where w.organization_id = v_payment.organization_id
+        and w.debt_micros > 0
+        and v_debt_micros = 0;
     if v_fee_micros > v_payment.fee_micros then
         perform billing.post(
             v_payment.organization_id, 'provider_fees', 'provider_clearing',

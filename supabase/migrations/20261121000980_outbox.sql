@@ -30,13 +30,14 @@ select
     o.organization_id,
     o.payload ->> 'kind' as kind,
     o.payload ->> 'reason' as reason,
-    (o.payload ->> 'amount_micros')::bigint as amount_micros,
+    coalesce(o.payload ->> 'amount_micros', o.payload ->> 'debt_micros')::bigint as amount_micros,
     (o.payload ->> 'top_up_id')::uuid as top_up_id,
     o.created_at
 from billing.outbox as o
 where o.topic = 'notification';
 comment on view api.notifications is
-'What an organization is told: what happened, why, and the amount and the top-up it is about.';
+'What an organization is told: what happened, why, and the amount and the top-up it is about; of a
+freeze, the amount is the debt.';
 
 -- api.list_outbox: what of a topic waits to be enqueued, oldest first.
 create function api.list_outbox(p_topic text, p_limit integer)

@@ -385,6 +385,20 @@ def test_money_that_went_back_is_not_charged_for(parts: AutoTopUps) -> None:
     assert parts.start() == 1
 
 
+def test_a_freeze_is_told_with_its_debt(parts: AutoTopUps, function: Load) -> None:
+    organization = parts.platform.organization()
+    payment = parts.save_card(organization)
+    holds, operator = function("holds"), parts.platform.operator().passport
+    spent = {"organization_id": organization.id, "amount": "4"}
+    hold = done(holds.post("/v1/holds", spent | {"expires_in_seconds": 60}, by=operator), 201)
+    done(holds.post(f"/v1/holds/{hold['id']}/capture", spent, by=operator))
+    parts.control("_disputes", payment_intent=payment["id"])
+    parts.tell("charge.dispute.created", of=payment["id"])
+    (told,) = parts.notifications(organization)["data"]
+    assert (told["kind"], told["amount"]) == ("organization_frozen", "4.000000")
+    assert (told["reason"], told["top_up_id"]) == (None, None)
+
+
 def test_who_owes_is_not_charged(parts: AutoTopUps) -> None:
     parts.ready()
     parts.platform.run("update billing.wallets set debt_micros = 1")

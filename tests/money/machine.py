@@ -36,6 +36,11 @@ _WALLET = """
             select count(*) from billing.outbox as b
             where b.organization_id = w.organization_id and b.topic = 'stop_session'
         ),
+        'freezes', (
+            select count(*) from billing.outbox as b
+            where b.organization_id = w.organization_id
+                and b.payload ->> 'kind' = 'organization_frozen'
+        ),
         'accounts', (
             select jsonb_object_agg(a.account, a.balance) filter (where a.balance <> 0)
             from (
@@ -85,6 +90,7 @@ def _picture(wallet: Wallet) -> Row:
         "transfers": wallet.transfers,
         "plan": wallet.plan,
         "foreseen": len(wallet.foreseen),
+        "freezes": wallet.freezes,
         "accounts": {account: n for account, n in wallet.accounts.items() if n},
         "grants": [[g.category, g.priority, g.amount, g.remaining, g.is_started] for g in grants],
         "holds": {h.id: [h.amount, h.captured, h.outcome] for h in wallet.holds.values()},

@@ -81,7 +81,7 @@ class OperatorRules(Machine):
         )  # fmt: skip
         if answer is not None:
             hold.amount += micros
-            hold.expires = self.now + seconds * SECOND
+            hold.expires = max(hold.expires, self.now + seconds * SECOND)
 
     @rule(
         slot=slots,

@@ -84,6 +84,7 @@ class Purse:
     top_ups: dict[str, TopUp] = field(default_factory=dict)
     accounts: Counter[str] = field(default_factory=Counter)
     transfers: int = 0
+    freezes: int = 0
 
     @property
     def settled(self) -> int:
@@ -191,10 +192,12 @@ class Purse:
         )
         if self.available < sum(micros for _, micros, _ in changes):
             self.freeze(now)
+        was_free = not self.debt
         for grant, micros, account in changes:
             if grant is not None:
                 self._take_back(grant, micros, account)
         self._repay()
+        self.freezes += was_free and self.debt > 0
         self._move("provider_fees", "provider_clearing", fees - payment.fees)
         payment.refunded, payment.disputed = refunded, disputed
         payment.bonus_returned, payment.fees = bonus_returned, fees

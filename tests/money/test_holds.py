@@ -121,6 +121,15 @@ def test_a_renewal_raises_and_extends(ledger: Ledger, desk: Desk) -> None:
     assert _balance(ledger, desk) == (4 * DOLLAR, 0)
 
 
+def test_a_renewal_never_shortens(ledger: Ledger, desk: Desk) -> None:
+    hold = desk.open(ledger, DOLLAR, seconds=600)
+    renewed = desk.renew(ledger, hold, DOLLAR, 60)
+    assert renewed["expires_at"] == hold["expires_at"]
+    ledger.advance(590)
+    assert _expire(ledger)["expired"] == 0
+    assert _state(desk.release(ledger, hold)) == ("released", 0, 0, 0)
+
+
 def test_a_leaked_hold_frees_itself(ledger: Ledger, desk: Desk) -> None:
     untouched = desk.open(ledger, DOLLAR, seconds=60)
     used = desk.open(ledger, 2 * DOLLAR, seconds=60)
@@ -153,6 +162,7 @@ def test_what_has_expired_is_closed(ledger: Ledger, desk: Desk, act: str, *, cro
     ledger.advance(61)
     if cron:
         _expire(ledger)
+    assert desk.hold(ledger, hold)["status"] == "expired"
     with pytest.raises(RefusedError, match="hold_closed") as refusal:
         _ACTS[act](desk, ledger, hold)
     assert refusal.value.detail == {"hold_status": "expired"}

@@ -171,6 +171,7 @@ def test_debt_freezes_stops_sessions_and_is_repaid_first(ledger: Ledger) -> None
     wallet = ledger.wallet(customer)
     assert wallet["settled_micros"] == 0
     assert wallet["debt_micros"] == session_now["charged_micros"] - REGISTRATION_BONUS
+    assert _freezes(ledger, customer) == [wallet["debt_micros"]]
     assert ledger.race([lambda own: own.start(customer)])[0].code == "debt_outstanding"
     ledger.credit(customer, _TEN)
     after = ledger.wallet(customer)
@@ -180,6 +181,28 @@ def test_debt_freezes_stops_sessions_and_is_repaid_first(ledger: Ledger) -> None
     assert ledger.wallet(customer)["settled_micros"] == 2 * _TEN - wallet["debt_micros"]
     ledger.start(customer)
     assert ledger.differences() == []
+
+
+def test_each_freeze_is_told_once(ledger: Ledger) -> None:
+    customer = ledger.register()
+    top_up = ledger.ask_top_up(customer, _TEN)["top_up"]
+    ledger.deliver(checkout_event(top_up))
+    ledger.deliver(refund(top_up, 1, DOLLAR))
+    assert _freezes(ledger, customer) == []
+    _spend(ledger, customer, REGISTRATION_BONUS + 9 * DOLLAR)
+    for number in (2, 3):
+        ledger.deliver(refund(top_up, number, 2 * DOLLAR))
+        assert _freezes(ledger, customer) == [2 * DOLLAR]
+    ledger.credit(customer, _TEN)
+    _spend(ledger, customer, 6 * DOLLAR)
+    ledger.deliver(refund(top_up, 4, 3 * DOLLAR))
+    assert _freezes(ledger, customer) == [3 * DOLLAR, 2 * DOLLAR]
+
+
+def _freezes(ledger: Ledger, customer: Customer) -> list[int]:
+    """The debts that the customer was told of, newest first."""
+    told = ledger.call("list_notifications", caller=customer.caller, limit=10, cursor=None)
+    return [row["amount_micros"] for row in told if row["kind"] == "organization_frozen"]
 
 
 def test_the_bonus_goes_back_in_proportion(ledger: Ledger) -> None:

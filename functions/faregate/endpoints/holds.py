@@ -57,7 +57,7 @@ class ReleaseHoldRequest(Body):
 
 
 class RenewHoldRequest(Body):
-    """How much more to reserve, and for how long from now on."""
+    """How much more to reserve, "0" for as much; for how long from now on, never shortened."""
 
     organization_id: UUID
     amount: GivenAmount

@@ -16,7 +16,10 @@ backends = (Database, UserTokens)
 
 
 class Notification(Answer):
-    """What happened and why; the amount and the top-up it is about, if any."""
+    """What happened and why; the amount and the top-up it is about, if any.
+
+    Of `organization_frozen`, the amount is the debt.
+    """
 
     id: UUID
     kind: str
