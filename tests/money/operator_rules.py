@@ -27,10 +27,11 @@ class OperatorRules(Machine):
         amount = max(wallet.available, 1) if micros is None else micros
         seconds += len(wallet.holds)  # no two expire at the same moment
         answer = self._operate(
-            "open_hold", slot, key, wallet.refusal(amount) or "done",
+            "open_hold", slot, key, wallet.refusal(amount, self.now) or "done",
             amount_micros=amount, expires_in_seconds=seconds, description=None,
         )  # fmt: skip
         if answer is not None:
+            wallet.expire_grants(self.now)
             hold_id = answer["hold"]["id"]
             wallet.holds[hold_id] = Hold(hold_id, amount, self.now + seconds * SECOND)
 
@@ -38,8 +39,8 @@ class OperatorRules(Machine):
     @rule(slot=slots, left=st.sampled_from([0, 1, DOLLAR]))
     def spend(self, slot: int, left: int) -> None:
         slot %= len(self.customers)
-        if self.wallets[slot].available > left:
-            self.open_hold(slot, self.wallets[slot].available - left, 300, None)
+        if (holdable := self.wallets[slot].holdable(self.now)) > left:
+            self.open_hold(slot, holdable - left, 300, None)
             self.capture_hold(0, "all", False, None)
 
     @_needs_a_hold
@@ -74,12 +75,13 @@ class OperatorRules(Machine):
     def renew_hold(self, number: int, micros: int, key: str | None) -> None:
         slot, hold = self._choose_hold(number)
         seconds = 500 + len(self.wallets[slot].holds)
-        code = self._closed(hold) or self.wallets[slot].refusal(micros) or "done"
+        code = self._closed(hold) or self.wallets[slot].refusal(micros, self.now) or "done"
         answer = self._operate(
             "renew_hold", slot, key, code,
             hold_id=hold.id, amount_micros=micros, expires_in_seconds=seconds,
         )  # fmt: skip
         if answer is not None:
+            self.wallets[slot].expire_grants(self.now)
             hold.amount += micros
             hold.expires = max(hold.expires, self.now + seconds * SECOND)
 

@@ -102,11 +102,19 @@ class Purse:
     def debt(self) -> int:
         return -self.accounts["debt"]
 
-    def refusal(self, micros: int) -> str | None:
+    def expired(self, now: int) -> list[Grant]:
+        due = [g for g in self.grants if g.expires is not None and g.expires <= now]
+        return sorted(due, key=lambda g: (g.expires or 0, g.number))
+
+    def holdable(self, now: int) -> int:
+        """What may be held: not what has expired, whether or not it was taken yet."""
+        return max(self.available - sum(g.remaining for g in self.expired(now)), 0)
+
+    def refusal(self, micros: int, now: int) -> str | None:
         """Why so much cannot be held."""
         if self.debt:
             return "debt_outstanding"
-        return None if self.available >= micros else "insufficient_credits"
+        return None if self.holdable(now) >= micros else "insufficient_credits"
 
     def schedule(self, grant: Grant) -> Grant:
         self.grants.append(grant)
@@ -140,12 +148,11 @@ class Purse:
 
     def expire_grants(self, now: int) -> int:
         number = 0
-        for grant in self.grants:
-            if grant.expires is not None and grant.expires <= now:
-                micros = min(grant.remaining, self.available)
-                grant.remaining -= micros
-                self._move("wallet", "expired", micros)
-                number += micros > 0
+        for grant in self.expired(now):
+            micros = min(grant.remaining, self.available)
+            grant.remaining -= micros
+            self._move("wallet", "expired", micros)
+            number += micros > 0
         return number
 
     def capture(self, hold: Hold, micros: int, *, is_final: bool) -> None:

@@ -33,7 +33,7 @@ class SessionRules(Machine):
         window = WINDOWS[wallet.plan]
         length = window if seconds is None else min(window, seconds * SECOND)
         amount = cost(price or 0, length)
-        code = "tier_not_allowed" if price is None else wallet.refusal(amount) or "done"
+        code = "tier_not_allowed" if price is None else wallet.refusal(amount, self.now) or "done"
         answer = self.do(
             slot,
             key,
@@ -65,6 +65,7 @@ class SessionRules(Machine):
                 is_final=is_final,
                 due=due if lost is None else min(due, self.now + lost),
             )
+            wallet.expire_grants(self.now)
             wallet.open(session)
 
     @_needs_a_session
