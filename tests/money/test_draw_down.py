@@ -120,9 +120,11 @@ def test_every_debit_is_drawn_in_order(
                 assert ledger.fetch_one(
                     "select settled_micros from billing.wallets where organization_id = %s", wallet
                 ) == (left[slot],)
-            # Nobody paid for these grants, and no session was charged; all else must agree.
+            # Nobody paid for these grants, told the wallet of them, or was charged for a session;
+            # all else must agree.
             assert {d[1] for d in ledger.differences()} <= {
                 "paid grant has a payment",
+                "wallet knows when its grants expire",
                 "capture has its hold",
             }
             raise Rollback
