@@ -20,9 +20,9 @@ create table billing.holds (
     description text,
     opened_by text,
     primary key (organization_id, id),
-    constraint holds_captured_in_bounds check (captured_micros between 0 and amount_micros),
-    constraint holds_closed_keep_nothing check (
-        due_at is not null or amount_micros = captured_micros
+    constraint holds_keep_what_is_not_captured check (
+        captured_micros between 0 and amount_micros
+        and (due_at is not null or amount_micros = captured_micros)
     )
 )
 with (fillfactor = 50);
