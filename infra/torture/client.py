@@ -12,9 +12,9 @@ from typing import Any, LiteralString
 
 import httpx
 import psycopg
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from faregate.backends.database import call_query
 from infra.torture.provider import Event, Payment, signed
 from infra.torture.stage import Stage
 
@@ -110,13 +110,7 @@ class Client:
 
     async def call(self, function: LiteralString, **arguments: object) -> Row | str:
         """Call api.<function> until it answers: a row, or the code of its refusal."""
-        query = sql.SQL("select to_jsonb(r) from api.{}({}) as r").format(
-            sql.Identifier(function),
-            sql.SQL(", ").join(
-                sql.SQL("{} => {}").format(sql.Identifier(f"p_{name}"), sql.Placeholder(name))
-                for name in arguments
-            ),
-        )
+        query = call_query(function, tuple(arguments))
         values = {k: Jsonb(v) if isinstance(v, dict) else v for k, v in arguments.items()}
         deadline = monotonic() + PATIENCE_SECONDS
         while monotonic() < deadline:

@@ -238,12 +238,11 @@ begin
 end
 $$;
 
--- billing.check_room: the ledger carries so much more in this wallet.
+-- billing.has_room: whether a wallet can take so much more: it holds a billion dollars at most.
 --
--- Raises  FG400 amount_out_of_bounds  the wallet would hold more than a billion dollars
--- Locks   the wallet.
-create function billing.check_room(p_organization_id uuid, p_amount_micros bigint)
-returns void
+-- Locks   the wallet, where it can.
+create function billing.has_room(p_organization_id uuid, p_amount_micros bigint)
+returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -252,9 +251,7 @@ begin
     where w.organization_id = p_organization_id
         and w.settled_micros + p_amount_micros <= 1000000000000000
     for no key update;
-    if not found then
-        raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
-    end if;
+    return found;
 end
 $$;
 

@@ -160,30 +160,44 @@ begin
 end
 $$;
 
--- billing.lock_top_up: the top-up that a Stripe checkout session belongs to;
--- null when it is none of ours.
--- The metadata, which we set, only tells where to look: the row must know the same checkout
--- session, or none yet (the answer of its creation was lost).
+-- billing.lock_top_up: the top-up that an object of Stripe names; null when it is none of ours.
+-- What it names, which we set, only tells where to look.
 -- Locks   the top-up.
-create function billing.lock_top_up(p_checkout jsonb)
+create function billing.lock_top_up(p_organization_id text, p_top_up_id text)
 returns billing.top_ups
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_organization_id text := p_checkout #>> '{metadata,organization_id}';
-    v_top_up_id text := p_checkout ->> 'client_reference_id';
     v_top_up billing.top_ups;
 begin
-    if pg_input_is_valid(v_organization_id, 'uuid') and pg_input_is_valid(v_top_up_id, 'uuid') then
+    if pg_input_is_valid(p_organization_id, 'uuid') and pg_input_is_valid(p_top_up_id, 'uuid') then
         select t.* into v_top_up
         from billing.top_ups as t
-        where t.organization_id = v_organization_id::uuid
-            and t.id = v_top_up_id::uuid
-            and coalesce(t.checkout_session_id, p_checkout ->> 'id') = p_checkout ->> 'id'
+        where t.organization_id = p_organization_id::uuid and t.id = p_top_up_id::uuid
         for no key update;
     end if;
     return v_top_up;
+end
+$$;
+
+-- billing.lock_checkout: the top-up that a checkout session belongs to; null when it is none of
+-- ours. It must know the same session, or none yet (the answer of its creation was lost).
+-- Locks   the top-up.
+create function billing.lock_checkout(p_checkout jsonb)
+returns billing.top_ups
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_top_up billing.top_ups := billing.lock_top_up(
+        p_checkout #>> '{metadata,organization_id}', p_checkout ->> 'client_reference_id'
+    );
+begin
+    if coalesce(v_top_up.checkout_session_id, p_checkout ->> 'id') = p_checkout ->> 'id' then
+        return v_top_up;
+    end if;
+    return null;
 end
 $$;
 
@@ -306,7 +320,7 @@ begin
             'checkout.session.completed', 'checkout.session.async_payment_succeeded',
             'checkout.session.async_payment_failed', 'checkout.session.expired'
         ) then
-            v_top_up := billing.lock_top_up(p_object);
+            v_top_up := billing.lock_checkout(p_object);
             organization_id := v_top_up.organization_id;
             outcome := case
                 when v_top_up.id is null then 'unknown_top_up'

@@ -108,6 +108,9 @@ begin
         coalesce(p_effective_at, v_now), p_expires_at
     );
     if p_effective_at > v_now is not true then
+        if not billing.has_room(p_organization_id, p_amount_micros) then
+            raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
+        end if;
         perform billing.start_grant(p_organization_id, v_id);
     end if;
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
@@ -128,22 +131,15 @@ end
 $$;
 grant execute on function api.create_grant to service_role, faregate_functions;
 
--- billing.start_grant: a grant's money arrives in its wallet.
+-- billing.start_grant: a grant's money arrives in its wallet. Callers see to it that there is room.
 --
--- Raises  FG400 amount_out_of_bounds  the wallet would hold more than a billion dollars
 -- Locks   the wallet.
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid)
 returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-    v_amount_micros bigint;
 begin
-    select g.amount_micros into strict v_amount_micros
-    from billing.grants as g
-    where g.organization_id = p_organization_id and g.id = p_grant_id;
-    perform billing.check_room(p_organization_id, v_amount_micros);
     update billing.grants as g
     set
         remaining_micros = g.amount_micros,
@@ -191,11 +187,7 @@ begin
     loop
         v_due := v_due + 1;
         -- Anew: an earlier grant may have taken the room of the same wallet.
-        perform from billing.wallets as w
-        where w.organization_id = v_grant.organization_id
-            and w.settled_micros + v_grant.amount_micros <= 1000000000000000
-        for no key update;
-        if found then
+        if billing.has_room(v_grant.organization_id, v_grant.amount_micros) then
             perform billing.start_grant(v_grant.organization_id, v_grant.id);
             started := started + 1;
         end if;

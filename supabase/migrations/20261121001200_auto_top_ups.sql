@@ -501,29 +501,6 @@ begin
 end
 $$;
 
--- billing.lock_payment_intent: the top-up that a payment says it is for; null when it is none of
--- ours. The metadata, which we set, only tells where to look.
--- Locks   the top-up.
-create function billing.lock_payment_intent(p_intent jsonb)
-returns billing.top_ups
-language plpgsql
-set search_path = ''
-as $$
-declare
-    v_organization_id text := p_intent #>> '{metadata,organization_id}';
-    v_top_up_id text := p_intent #>> '{metadata,top_up_id}';
-    v_top_up billing.top_ups;
-begin
-    if pg_input_is_valid(v_organization_id, 'uuid') and pg_input_is_valid(v_top_up_id, 'uuid') then
-        select t.* into v_top_up
-        from billing.top_ups as t
-        where t.organization_id = v_organization_id::uuid and t.id = v_top_up_id::uuid
-        for no key update;
-    end if;
-    return v_top_up;
-end
-$$;
-
 -- billing.apply_payment_intent: what a payment, as it is now, means for its top-up.
 --
 -- A checkout's payment is credited with its checkout session: here only its card is kept. That of
@@ -538,7 +515,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_top_up billing.top_ups := billing.lock_payment_intent(p_intent);
+    v_top_up billing.top_ups := billing.lock_top_up(
+        p_intent #>> '{metadata,organization_id}', p_intent #>> '{metadata,top_up_id}'
+    );
     v_status text := p_intent ->> 'status';
     v_is_open boolean := v_top_up.status in ('pending', 'processing');
     v_amount_micros bigint := billing.provider_amount(p_intent, 'amount_received');

@@ -594,10 +594,13 @@ set search_path = ''
 as $$
 declare
     v_seen billing.verified[];
+    v_is_large boolean;
     v_start billing.verified;
 begin
-    select array_agg(n.id order by n.id), array_agg(n.wallet order by n.id), sum(n.transfers)
-    into organization_ids, v_seen, transfers
+    select
+        array_agg(n.id order by n.id), array_agg(n.wallet order by n.id), sum(n.transfers),
+        bool_or(n.is_large)
+    into organization_ids, v_seen, transfers, v_is_large
     from (
         select
             c.*,
@@ -643,17 +646,11 @@ begin
     if organization_ids is null then
         return;
     end if;
-    if cardinality(organization_ids) = 1 and not p_is_full then
-        select v.* into v_start
+    if v_is_large then
+        -- It is alone.
+        select v.* into strict v_start
         from billing.verified as v
-        where v.organization_id = organization_ids[1]
-            and v.sequence >= 10000
-            and not exists (
-                select from billing.discrepancies as d
-                where d.organization_id = v.organization_id
-                    and d.kind = 'ledger'
-                    and d.resolved_at is null
-            );
+        where v.organization_id = organization_ids[1];
     end if;
     differences := array(select d from billing.verify_books(organization_ids, v_start) as d);
     -- As the wallets were before: what has come since is looked at the next time.

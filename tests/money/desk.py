@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import LiteralString
 
 from tests.money.ledger import Customer, Ledger, Row, new_key
 
@@ -13,7 +14,7 @@ class Desk:
     operator: Customer
     customer: Customer
 
-    def call(self, ledger: Ledger, function: str, **arguments: object) -> Row:
+    def call(self, ledger: Ledger, function: LiteralString, **arguments: object) -> Row:
         key = arguments.pop("idempotency_key", None) or new_key()
         return ledger.call_one(
             function,

@@ -12,9 +12,9 @@ from typing import Any, LiteralString, TypeVar
 from uuid import uuid4
 
 import psycopg
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from faregate.backends.database import call_query
 from infra.local.template import Database
 
 Row = dict[str, Any]
@@ -60,15 +60,9 @@ class Ledger:
     functions: Connection
     owner: Connection
 
-    def call(self, function: str, **arguments: object) -> list[Row]:
+    def call(self, function: LiteralString, **arguments: object) -> list[Row]:
         """Call api.<function> as the HTTP functions do."""
-        names = [
-            sql.SQL("{} => {}").format(sql.Identifier(f"p_{name}"), sql.Placeholder(name))
-            for name in arguments
-        ]
-        query = sql.SQL("select to_jsonb(r) from api.{}({}) as r").format(
-            sql.Identifier(function), sql.SQL(", ").join(names)
-        )
+        query = call_query(function, tuple(arguments))
         values = {k: Jsonb(v) if isinstance(v, dict) else v for k, v in arguments.items()}
         try:
             return [row for (row,) in self.functions.execute(query, values)]
@@ -79,7 +73,7 @@ class Ledger:
             detail = json.loads(error.diag.message_detail or "{}")
             raise RefusedError(state, error.diag.message_primary or "", detail) from error
 
-    def call_one(self, function: str, **arguments: object) -> Row:
+    def call_one(self, function: LiteralString, **arguments: object) -> Row:
         (row,) = self.call(function, **arguments)
         return row
 

@@ -47,10 +47,11 @@ class Database:
         out of reach or too busy: then nothing was done, or the idempotency key tells.
         """
         values = {
-            name: json.dumps(value) if isinstance(value, dict) else value
+            name: _jsonb(value) if isinstance(value, dict) else value
             for name, value in arguments.items()
         }
-        return [row for (row,) in await self._execute(_query(function, tuple(arguments)), values)]
+        query = call_query(function, tuple(arguments))
+        return [row for (row,) in await self._execute(query, values)]
 
     async def call_one(self, function: LiteralString, **arguments: object) -> Row:
         """Call a function that answers exactly one row."""
@@ -89,8 +90,11 @@ class Database:
 
 
 @cache
-def _query(function: LiteralString, arguments: tuple[str, ...]) -> bytes:
-    """Write the call. Names come from handlers, never from a request; values are bound."""
+def call_query(function: LiteralString, arguments: tuple[str, ...]) -> bytes:
+    """Write a call of api.<function> with these arguments (without their p_), each a placeholder.
+
+    Names come from handlers, never from a request; values are bound.
+    """
     return (
         sql.SQL("select to_jsonb(r) from api.{}({}) as r")
         .format(
@@ -102,6 +106,11 @@ def _query(function: LiteralString, arguments: tuple[str, ...]) -> bytes:
         )
         .as_bytes()
     )
+
+
+def _jsonb(document: dict[str, Any]) -> str:
+    # jsonb cannot hold a NUL; no field that we act on can contain one.
+    return json.dumps(document).replace("\\u0000", "\\ufffd")
 
 
 def _refusal(error: Exception) -> Exception:

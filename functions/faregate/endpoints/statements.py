@@ -47,7 +47,7 @@ def _rfc_3339(text: object) -> object:
     return text
 
 
-Instant = Annotated[Moment, Field(ge=datetime(2000, 1, 1, tzinfo=UTC)), BeforeValidator(_rfc_3339)]
+Instant = Annotated[Moment, BeforeValidator(_rfc_3339)]
 
 
 class PeriodQuery(BaseModel):
