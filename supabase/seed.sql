@@ -8,6 +8,11 @@ create table if not exists billing.clock_offset (
 alter table billing.clock_offset enable row level security;
 comment on table billing.clock_offset is
 'How far the sandbox''s clock is ahead of the real one, in seconds.';
+-- Views tell what has expired by billing.now(), which reads it with the rights of their reader.
+grant select on billing.clock_offset to authenticated, faregate_reader;
+drop policy if exists readers on billing.clock_offset;
+create policy readers on billing.clock_offset for select to authenticated, faregate_reader
+using (true);
 insert into billing.clock_offset default values on conflict do nothing;
 
 create or replace function billing.now()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -11,6 +12,7 @@ from infra.local import template
 from tests.harness.client import Client, Load, load
 from tests.harness.cloud import Cloud, run_cloud
 from tests.harness.platform import Platform, open_platform
+from tests.harness.postgrest import Postgrest, Rest
 from tests.harness.recycling import Recycler
 
 
@@ -78,3 +80,19 @@ def function(platform: Platform, portal: BlockingPortal) -> Iterator[Load]:
             return loaded.enter_context(load(portal, name, settings | environment))
 
         yield load_function
+
+
+@pytest.fixture(scope="session")
+def postgrest(cloud: Cloud) -> Iterator[Postgrest]:
+    """Give the PostgREST of a worker."""
+    postgrest = Postgrest(cloud)
+    yield postgrest
+    postgrest.stop()
+
+
+@pytest.fixture
+def rest(platform: Platform, postgrest: Postgrest) -> Iterator[Rest]:
+    """Give a client of the platform's PostgREST."""
+    postgrest.serve(platform.database)
+    with httpx.Client(trust_env=False) as http:
+        yield Rest(platform.cloud, http)

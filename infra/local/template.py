@@ -26,8 +26,21 @@ class Database:
     """A database of one test."""
 
     name: str
-    owner_url: str
-    functions_url: str
+    _server: Cluster
+
+    @property
+    def owner_url(self) -> str:
+        """Tell how the owner of everything reaches it."""
+        return self.url(migrate.OWNER)
+
+    @property
+    def functions_url(self) -> str:
+        """Tell how the functions reach it."""
+        return self.url(migrate.FUNCTIONS)
+
+    def url(self, role: str) -> str:
+        """Tell how a role reaches it."""
+        return self._server.url(role, self.name)
 
 
 @contextmanager
@@ -64,7 +77,7 @@ def clone() -> Iterator[Database]:
         .as_string(),
     )
     try:
-        yield Database(name, server.url(migrate.OWNER, name), server.url(migrate.FUNCTIONS, name))
+        yield Database(name, server)
     finally:
         migrate.drop(server, name)
 

@@ -8,12 +8,18 @@ create schema api;
 comment on schema api is
 'The only door: functions for the service roles and views that signed-in users read.';
 
--- Roles belong to the cluster, so another database may have made it already.
--- Deployment sets its password.
+-- Roles belong to the cluster, so another database may have made them already.
+-- faregate_functions is what the functions log in as; deployment sets its password.
+-- faregate_reader is what PostgREST becomes for a token that api.create_token described: a role of
+-- its own, because `authenticated` may be allowed other things in the same project.
 do $$
 begin
     if not exists (select from pg_catalog.pg_roles where rolname = 'faregate_functions') then
         create role faregate_functions login noinherit;
+    end if;
+    if not exists (select from pg_catalog.pg_roles where rolname = 'faregate_reader') then
+        create role faregate_reader nologin noinherit;
+        grant faregate_reader to authenticator;
     end if;
 end
 $$;
@@ -22,6 +28,7 @@ $$;
 alter role faregate_functions set statement_timeout = '10s';
 alter role faregate_functions set lock_timeout = '5s';
 alter role faregate_functions set idle_in_transaction_session_timeout = '10s';
+alter role faregate_reader set statement_timeout = '8s';
 
 -- The global form, on purpose: with "in schema" it would change nothing.
 alter default privileges revoke execute on functions from public;

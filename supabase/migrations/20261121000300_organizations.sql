@@ -7,6 +7,7 @@ create table billing.organizations (
     plan_id text not null references billing.plans (id),
     billing_email text not null,
     claimed_at timestamptz,
+    closed_at timestamptz,
     created_at timestamptz not null default billing.now(),
     constraint organizations_name_length check (char_length(name) between 1 and 100)
 );
@@ -16,7 +17,8 @@ create unique index organizations_unclaimed_email_key
 on billing.organizations (lower(billing_email)) where claimed_at is null;
 comment on table billing.organizations is
 'The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
-is null) until the owner of that address signs in and registers.';
+is null) until the owner of that address signs in and registers. One that is closed (closed_at) does
+nothing any more; its members still read its books.';
 
 create table billing.members (
     organization_id uuid not null references billing.organizations (id),

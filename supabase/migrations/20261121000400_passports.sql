@@ -89,6 +89,17 @@ begin
 end
 $$;
 
+-- billing.role_permissions: what a member may do, by their role and their organization's plan.
+create function billing.role_permissions(p_role text, p_plan_id text)
+returns text[]
+language sql
+immutable parallel safe
+return case
+    when p_role = 'member' then array['read', 'write']
+    when p_plan_id = 'admin' then array['read', 'write', 'billing', 'admin']
+    else array['read', 'write', 'billing']
+end;
+
 -- billing.caller_by_user: the caller that a signed-in user is,
 -- in the organization they name or in their only one.
 --
@@ -124,11 +135,7 @@ begin
     return row(
         v_membership.organization_id,
         v_membership.plan_id,
-        case
-            when v_membership.role = 'member' then array['read', 'write']
-            when v_membership.plan_id = 'admin' then array['read', 'write', 'billing', 'admin']
-            else array['read', 'write', 'billing']
-        end,
+        billing.role_permissions(v_membership.role, v_membership.plan_id),
         'user:' || p_user_id,
         null
     )::billing.caller;

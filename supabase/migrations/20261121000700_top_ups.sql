@@ -203,7 +203,7 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_caller billing.caller := billing.authenticate(p_caller, 'billing');
 begin
     return query
     select t.*
@@ -224,7 +224,7 @@ security definer
 set search_path = ''
 as $$
 declare
-    v_caller billing.caller := billing.authenticate(p_caller, 'read');
+    v_caller billing.caller := billing.authenticate(p_caller, 'billing');
 begin
     return query
     select t.*

@@ -351,3 +351,16 @@ begin
 end
 $$;
 grant execute on function api.get_receipt to service_role, faregate_functions;
+
+create view api.usage with (security_invoker = true) as
+select
+    t.organization_id,
+    (date_trunc('day', t.created_at, 'UTC') at time zone 'UTC')::date as day,
+    billing.statement_kind(t.reason) as kind,
+    sum(t.amount_micros)::bigint as amount_micros,
+    count(*) as charges
+from billing.transfers as t
+where t.reason in ('session', 'capture')
+group by t.organization_id, day, kind;
+comment on view api.usage is
+'What was consumed by day (UTC) and kind: the sum of its charges in µ$, and their number.';

@@ -90,10 +90,14 @@ def test_the_functions_role_is_refused(unchanged: Database, statement: LiteralSt
     assert refusals == []
 
 
-@pytest.mark.parametrize("role", ["anon", "authenticated"])
+@pytest.mark.parametrize("role", ["anon", "authenticated", "faregate_reader"])
 @pytest.mark.parametrize(
     "statement",
-    ["select * from api.get_wallet('{}')", "select * from api.wallets", "select billing.now()"],
+    [
+        *["select * from api.get_wallet('{}')", "select * from billing.wallets"],
+        *["select key_hash from billing.passports", "select billing.now()"],
+        "select billing.readable('read')",
+    ],
 )
 def test_a_stranger_is_refused(unchanged: Database, role: str, statement: LiteralString) -> None:
     with psycopg.connect(unchanged.owner_url, autocommit=True) as owner:

@@ -2,8 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,15 @@ from fastapi import FastAPI, Response
 from infra.local.cloud import stripe
 from infra.local.cloud.clock import Clock
 from infra.local.cloud.google import Google
+from infra.local.cloud.rest import Rest
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
 from infra.local.cloud.stripe_objects import StripeError
 from infra.local.cloud.stripe_webhooks import Webhooks
+from infra.local.cloud.supabase_keys import SupabaseKeys
 from infra.local.cloud.tasks import Tasks
 from infra.local.layout import INVOKER, Layout, Secrets
+from infra.local.template import free_port
 
 
 class _RealTime(Clock):
@@ -41,6 +44,7 @@ class Cloud:
 
     layout: Layout
     store_file: Path
+    postgrest_url: str
 
     def remembered(self, kind: str) -> list[dict[str, Any]]:
         """Tell the documents of a kind: what Stripe or the queue was asked for."""
@@ -87,13 +91,14 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         listener.bind(("127.0.0.1", 0))
         # A layout's cloud has the port after its gateway's.
         layout = Layout(listener.getsockname()[1] - 1, Secrets.load())
-        server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None, lifespan="off"))
+        postgrest_url = f"http://127.0.0.1:{free_port()}"
+        server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None))
         ready = Event()
 
         def serve() -> None:
             # SQLite's connection belongs to the thread that opened it.
             store = Store(store_file)
-            server.config.app = _app(layout, store)
+            server.config.app = _app(layout, store, postgrest_url)
             ready.set()
             server.run(sockets=[listener])
             store.close()
@@ -103,7 +108,7 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         try:
             ready.wait(10)
             _await_answer(f"{layout.google_url}/oauth2/v3/certs")
-            yield Cloud(layout, store_file)
+            yield Cloud(layout, store_file, postgrest_url)
         finally:
             server.should_exit = True
             thread.join(10)
@@ -114,16 +119,24 @@ def _await_answer(url: str) -> None:
         http.get(url).raise_for_status()
 
 
-def _app(layout: Layout, store: Store) -> FastAPI:
+def _app(layout: Layout, store: Store, postgrest_url: str) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     google = Google(layout.google_url, layout.google_key)
     nowhere = Webhooks("http://127.0.0.1:9/", layout.secrets.stripe_webhook_secret, store, http)
     # Tests tell the events themselves.
     nowhere.configure({"deliver": "false"})
     payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, nowhere)
-    app = FastAPI(openapi_url=None)
+    keys = SupabaseKeys(layout.secrets.publishable_key, layout.secrets.secret_key)
+    rest = Rest(postgrest_url, keys, http)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with http:
+            yield
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(StripeError, stripe.refuse)
-    for part in (google, payments, Tasks(store, _RealTime(), google, http)):
+    for part in (google, payments, Tasks(store, _RealTime(), google, http), rest):
         app.include_router(part.router)
 
     @app.get("/auth/v1/.well-known/jwks.json")

@@ -86,8 +86,8 @@ OPERATIONS = [
     Operation(
         "credits", "POST", "/v1/credits/checkout", "billing", {"amount": "10.00"}, status=201
     ),
-    Operation("credits", "GET", "/v1/credits/top-ups", "read"),
-    Operation("credits", "GET", "/v1/credits/top-ups/{top_up_id}", "read"),
+    Operation("credits", "GET", "/v1/credits/top-ups", "billing"),
+    Operation("credits", "GET", "/v1/credits/top-ups/{top_up_id}", "billing"),
     Operation("auto_top_up", "GET", "/v1/credits/auto-top-up", "billing"),
     Operation(
         "auto_top_up",

@@ -1,0 +1,159 @@
+-- Who may do what, all in one place.
+--
+-- role                who                                  may
+-- ------------------  -----------------------------------  ----------------------------------------
+-- anon                nobody in particular                 nothing
+-- authenticated       a user with Supabase Auth's token    read the views below, own organizations'
+-- faregate_reader     a server with a token of a passport  read the views below, its organization's
+-- faregate_functions  the functions, by psycopg            execute every function of schema api
+-- service_role        the functions, through PostgREST     execute every function of schema api
+--
+-- Nobody writes but the functions of schema api, which run with their owner's rights and ask
+-- billing.authenticate first; their grants stand beside them. Operators' views (schema ops) are the
+-- owner's alone.
+--
+-- A row is read by whoever has the permission for it in its organization: members by their role
+-- (billing.role_permissions), passports by what they were given.
+--
+-- permission  views
+-- ----------  ------------------------------------------------------------------------------------
+-- read        organizations, members, passports, wallets, grants, transactions, holds, sessions,
+--             usage, notifications
+-- billing     top_ups, receipts, auto_top_ups
+
+-- billing.readable: the organizations in which the reader of a view has a permission. Policies ask
+-- it once a query. It runs with its owner's rights, or the policy of billing.members would ask
+-- itself.
+--
+-- What a passport may is read from the passport, not from the token: a revoked one reads nothing.
+-- No claim but these is looked at, and user_metadata never: that is the user's own to edit.
+create function billing.readable(p_permission text)
+returns setof uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+    v_claims jsonb := auth.jwt();
+begin
+    if v_claims ->> 'role' = 'faregate_reader' then
+        return query
+        select p.organization_id
+        from billing.passports as p
+        where p.organization_id = (v_claims ->> 'organization_id')::uuid
+            and p.id = (v_claims ->> 'passport_id')::uuid
+            and p.revoked_at is null
+            and (p.expires_at is null or p.expires_at > billing.now())
+            and p_permission = any(p.permissions);
+    else
+        return query
+        select m.organization_id
+        from billing.members as m
+        inner join billing.organizations as o on o.id = m.organization_id
+        where m.user_id = (v_claims ->> 'sub')::uuid
+            and p_permission = any(billing.role_permissions(m.role, o.plan_id));
+    end if;
+end
+$$;
+
+grant usage on schema api to authenticated, faregate_reader;
+grant select on
+api.organizations, api.members, api.passports, api.wallets, api.grants, api.transactions,
+api.holds, api.sessions, api.usage, api.notifications,
+api.top_ups, api.receipts, api.auto_top_ups
+to authenticated, faregate_reader;
+
+-- The views run with their reader's rights: these are the functions and columns that they use.
+-- Without usage of schema billing nobody reaches them but through a view.
+grant execute on function
+billing.readable, billing.now, billing.user_email, billing.session_cost, billing.statement_kind
+to authenticated, faregate_reader;
+
+grant select (id, name, plan_id, billing_email, created_at)
+on billing.organizations to authenticated, faregate_reader;
+create policy readers on billing.organizations for select to authenticated, faregate_reader
+using (id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, user_id, role, created_at)
+on billing.members to authenticated, faregate_reader;
+create policy readers on billing.members for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, name, permissions, key_prefix, expires_at, revoked_at, created_at
+)
+on billing.passports to authenticated, faregate_reader;
+create policy readers on billing.passports for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, passport_id, last_used_at)
+on billing.passport_uses to authenticated, faregate_reader;
+create policy readers on billing.passport_uses for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, settled_micros, held_micros, debt_micros)
+on billing.wallets to authenticated, faregate_reader;
+create policy readers on billing.wallets for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, category, priority, amount_micros, remaining_micros, is_used_up,
+    payment_id, note, effective_at, expires_at, sequence
+)
+on billing.grants to authenticated, faregate_reader;
+create policy readers on billing.grants for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, sequence, debit_account, credit_account, amount_micros,
+    wallet_balance_micros, reason, grant_id, hold_id, created_at
+)
+on billing.transfers to authenticated, faregate_reader;
+create policy readers on billing.transfers for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, kind, amount_micros, captured_micros, captured_until, due_at, is_final,
+    outcome, description, expires_at
+)
+on billing.holds to authenticated, faregate_reader;
+create policy readers on billing.holds for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, name, tier, hourly_price_micros, started_at, expires_at,
+    heartbeat_timeout_seconds, last_heartbeat_at, ended_at, close_reason
+)
+on billing.sessions to authenticated, faregate_reader;
+create policy readers on billing.sessions for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, id, topic, payload, created_at)
+on billing.outbox to authenticated, faregate_reader;
+create policy readers on billing.outbox for select to authenticated, faregate_reader
+using (topic = 'notification' and organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, amount_micros, bonus_micros, kind, status, checkout_session_id,
+    checkout_url, created_at, paid_at
+)
+on billing.top_ups to authenticated, faregate_reader;
+create policy readers on billing.top_ups for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('billing'))));
+
+grant select (
+    organization_id, id, top_up_id, provider, provider_payment_id, amount_micros,
+    refunded_micros, disputed_micros, paid_at
+)
+on billing.payments to authenticated, faregate_reader;
+create policy readers on billing.payments for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('billing'))));
+
+grant select (
+    organization_id, threshold_micros, amount_micros, monthly_cap_micros, cool_off_seconds,
+    status, paused_reason, last_top_up_at, updated_at
+)
+on billing.auto_top_ups to authenticated, faregate_reader;
+create policy readers on billing.auto_top_ups for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('billing'))));
