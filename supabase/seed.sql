@@ -6,8 +6,9 @@ create table if not exists billing.clock_offset (
     constraint clock_offset_is_one_row check (only_row)
 );
 alter table billing.clock_offset enable row level security;
-comment on table billing.clock_offset is
-'How far the sandbox''s clock is ahead of the real one, in seconds.';
+comment on table billing.clock_offset is 'The sandbox''s clock.';
+comment on column billing.clock_offset.only_row is 'There is but one row.';
+comment on column billing.clock_offset.seconds is 'How far it is ahead of the real one.';
 -- Views tell what has expired by billing.now(), which reads it with the rights of their reader.
 grant select on billing.clock_offset to authenticated, faregate_reader;
 drop policy if exists readers on billing.clock_offset;

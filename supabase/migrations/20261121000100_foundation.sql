@@ -69,6 +69,37 @@ return encode(
     'hex'
 )::uuid;
 
+-- billing.inherit_comments: a view's columns mean what the columns of their name mean in the tables
+-- that it reads; those with another meaning were given a comment of their own before.
+create procedure billing.inherit_comments(p_view regclass)
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_column record;
+begin
+    for v_column in
+        select c.attname as name, min(col_description(s.attrelid, s.attnum)) as comment
+        from pg_catalog.pg_rewrite as r
+        inner join pg_catalog.pg_depend as d
+            on d.objid = r.oid and d.classid = 'pg_catalog.pg_rewrite'::regclass
+        inner join pg_catalog.pg_attribute as s
+            on s.attrelid = d.refobjid and s.attnum = d.refobjsubid
+        inner join pg_catalog.pg_attribute as c
+            on c.attrelid = r.ev_class and c.attname = s.attname
+        where
+            r.ev_class = p_view
+            and d.refclassid = 'pg_catalog.pg_class'::regclass
+            and col_description(c.attrelid, c.attnum) is null
+        group by c.attname
+        -- Two tables that say different things: neither.
+        having count(distinct col_description(s.attrelid, s.attnum)) = 1
+    loop
+        execute format('comment on column %s.%I is %L', p_view, v_column.name, v_column.comment);
+    end loop;
+end
+$$;
+
 -- billing.refuse_change: trigger of append-only tables.
 create function billing.refuse_change()
 returns trigger

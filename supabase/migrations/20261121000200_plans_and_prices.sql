@@ -17,10 +17,17 @@ create table billing.plans (
 );
 alter table billing.plans enable row level security;
 create index plans_plan_after_top_up_id on billing.plans (plan_after_top_up_id);
-comment on table billing.plans is
-'What an organization may do. plan_after_top_up_id is where its first paid top-up moves it.';
+comment on table billing.plans is 'What an organization may do.';
+comment on column billing.plans.id is 'What prices and organizations call it.';
+comment on column billing.plans.allowed_tiers is 'The sizes of sessions that may be started on it.';
 comment on column billing.plans.session_window_seconds is
 'How far ahead money is held for a running session. Half a window before its end it is renewed.';
+comment on column billing.plans.registration_bonus_micros is
+'Promotional money in µ$ for a new organization whose owner never had it.';
+comment on column billing.plans.plan_after_top_up_id is
+'Where the first paid top-up moves an organization; null: nowhere.';
+comment on column billing.plans.max_passports is
+'How many live passports an organization may have at a time.';
 
 create table billing.prices (
     id uuid primary key default billing.uuidv7(),
@@ -36,8 +43,16 @@ create table billing.prices (
 );
 alter table billing.prices enable row level security;
 comment on table billing.prices is
-'What one unit of a SKU costs on a plan from a moment on, in µ$. Append-only:
-a new price is a new row.';
+'What is sold, on which plan, for how much, and since when. Append-only: a new price is a new row.';
+comment on column billing.prices.id is 'A session remembers the row that it froze.';
+comment on column billing.prices.plan_id is 'The plan on which it is sold for that.';
+comment on column billing.prices.sku is
+'What is sold: session.<tier>, storage.<kind> or space.<name>.';
+comment on column billing.prices.unit is
+'What one of it is: an hour, a gb_month or each (one piece).';
+comment on column billing.prices.price_micros is 'Of one unit, in µ$.';
+comment on column billing.prices.effective_at is
+'From then on it counts, until a later row of the same plan and SKU does.';
 
 create table billing.top_up_brackets (
     id uuid primary key default billing.uuidv7(),
@@ -53,6 +68,13 @@ comment on table billing.top_up_brackets is
 'The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
 the lowest bracket is the smallest top-up there is. Append-only:
 the newest row of a minimum counts.';
+comment on column billing.top_up_brackets.id is 'Time-ordered (UUIDv7).';
+comment on column billing.top_up_brackets.minimum_micros is
+'The smallest top-up in µ$ that it is for.';
+comment on column billing.top_up_brackets.bonus_basis_points is
+'In hundredths of a percent of the top-up: 500 is 5 %.';
+comment on column billing.top_up_brackets.effective_at is
+'From then on it counts, until a later row of the same minimum does.';
 
 create trigger prices_append_only before update or delete on billing.prices
 for each row execute function billing.refuse_change();

@@ -60,11 +60,19 @@ create table billing.wallets (
 -- The row is rewritten by every movement: room on the page keeps those updates heap-only.
 with (fillfactor = 50);
 alter table billing.wallets enable row level security;
-comment on table billing.wallets is
-'The prepaid balance. available = settled − held. debt_micros is money that was given back by the
-provider after it had been spent: while there is any, the organization is frozen. next_expiry_at:
-before then none of its grants expires, so that a hold need not look. last_sequence is the number of
-the newest transfer.';
+comment on table billing.wallets is 'The prepaid balance of an organization.';
+comment on column billing.wallets.organization_id is 'The organization it belongs to.';
+comment on column billing.wallets.settled_micros is
+'The balance in µ$: what came in less what went out.';
+comment on column billing.wallets.held_micros is
+'What of it open holds keep, in µ$. Available is settled − held.';
+comment on column billing.wallets.debt_micros is
+'Money in µ$ that the provider gave back after it had been spent. While there is any, the
+organization is frozen.';
+comment on column billing.wallets.next_expiry_at is
+'Before then none of its grants expires, so that a hold need not look.';
+comment on column billing.wallets.last_sequence is
+'The number of its newest transfer; 0: there is none.';
 
 create table billing.grants (
     organization_id uuid not null,
@@ -96,9 +104,25 @@ where not is_used_up and expires_at is not null;
 create index grants_scheduled on billing.grants (effective_at) where sequence is null;
 comment on table billing.grants is
 'A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
-first, oldest. The sum of what remains is the wallet''s settled balance. sequence is the transfer
-that brought it; none yet: it is not effective yet and nothing remains. No foreign key: whoever
+first, oldest. The sum of what remains is the wallet''s settled balance. No foreign key: whoever
 makes a grant has just updated the wallet.';
+comment on column billing.grants.organization_id is 'The organization it belongs to.';
+comment on column billing.grants.id is 'Time-ordered (UUIDv7).';
+comment on column billing.grants.category is
+'paid: bought by the customer. promotional: given to them.';
+comment on column billing.grants.priority is 'Lower numbers are drawn first.';
+comment on column billing.grants.amount_micros is 'What it brought, in µ$.';
+comment on column billing.grants.remaining_micros is
+'What of that is neither spent nor taken back, in µ$.';
+comment on column billing.grants.is_used_up is 'Whether nothing remains.';
+comment on column billing.grants.payment_id is
+'The payment whose money or bonus it is; null: it came without one.';
+comment on column billing.grants.note is 'Why an operator gave it; the customer reads this.';
+comment on column billing.grants.effective_at is 'Its money is not there before.';
+comment on column billing.grants.expires_at is
+'From then on what remains is taken, but not what a hold keeps; null: never.';
+comment on column billing.grants.sequence is
+'The transfer that brought it; null: it is not effective yet and nothing remains.';
 
 create table billing.transfers (
     organization_id uuid not null,
@@ -116,12 +140,23 @@ create table billing.transfers (
 );
 alter table billing.transfers enable row level security;
 comment on table billing.transfers is
-'One movement of money: one account debited, one credited, a positive amount. Append-only. sequence
-has no gap within an organization; wallet_balance_micros is the wallet''s settled balance after it;
-grant_id is the grant that a credit went to or that alone paid a debit (null:
-several did, see draw_downs). hold_id is the hold it was captured from; a session''s has its id.
-No foreign keys: they would cost more than the row itself, and only this file writes here.
+'One movement of money: one account debited, one credited, a positive amount. Append-only. No
+foreign keys: they would cost more than the row itself, and only this file writes here.
 billing.verify checks what they would.';
+comment on column billing.transfers.organization_id is 'The organization it belongs to.';
+comment on column billing.transfers.sequence is
+'Its number within the organization: from 1 on, without a gap.';
+comment on column billing.transfers.debit_account is 'Where the money comes from.';
+comment on column billing.transfers.credit_account is 'Where it goes.';
+comment on column billing.transfers.amount_micros is 'In µ$, always positive.';
+comment on column billing.transfers.wallet_balance_micros is
+'The wallet''s settled balance after it, in µ$.';
+comment on column billing.transfers.reason is 'What the money moved for.';
+comment on column billing.transfers.grant_id is
+'The grant that a credit went to, or that alone paid a debit; null: several did.';
+comment on column billing.transfers.hold_id is
+'The hold that it was captured from; a session''s hold has the session''s id.';
+comment on column billing.transfers.created_at is 'When the money moved.';
 
 create table billing.draw_downs (
     organization_id uuid not null,
@@ -134,6 +169,10 @@ alter table billing.draw_downs enable row level security;
 comment on table billing.draw_downs is
 'Which grants paid a transfer out of the wallet that more than one grant paid, and how much each.
 Append-only.';
+comment on column billing.draw_downs.organization_id is 'The organization it belongs to.';
+comment on column billing.draw_downs.sequence is 'The transfer that was paid.';
+comment on column billing.draw_downs.grant_id is 'One of the grants that paid it.';
+comment on column billing.draw_downs.amount_micros is 'How much this grant paid, in µ$.';
 
 create trigger transfers_append_only before update or delete on billing.transfers
 for each row execute function billing.refuse_change();
@@ -161,6 +200,10 @@ select
 from billing.draw_downs as d;
 comment on view billing.draws is
 'Which grants paid every transfer out of a wallet, one or several.';
+comment on column billing.draws.sequence is 'The transfer that was paid.';
+comment on column billing.draws.grant_id is 'The grant that paid it, or one of them.';
+comment on column billing.draws.amount_micros is 'How much this grant paid, in µ$.';
+call billing.inherit_comments('billing.draws');
 
 create view api.wallets with (security_invoker = true) as
 select
@@ -171,6 +214,9 @@ select
     w.debt_micros
 from billing.wallets as w;
 comment on view api.wallets is 'The balance: available = settled − held, and what is owed, in µ$.';
+comment on column api.wallets.available_micros is
+'What can be spent or held now, in µ$: settled − held.';
+call billing.inherit_comments('api.wallets');
 
 create view api.transactions with (security_invoker = true) as
 select
@@ -188,6 +234,11 @@ from billing.transfers as t
 where 'wallet' in (t.debit_account, t.credit_account);
 comment on view api.transactions is
 'The ledger as its owner sees it: signed amounts and the balance after each, in µ$.';
+comment on column api.transactions.amount_micros is
+'In µ$: positive into the wallet, negative out of it.';
+comment on column api.transactions.balance_micros is 'The settled balance after it, in µ$.';
+comment on column api.transactions.session_id is 'The session that it was charged for.';
+call billing.inherit_comments('api.transactions');
 
 -- billing.post: move money between two accounts of an organization: one transfer, and the running
 -- balances of its wallet and its debt. What a grant has left of it is the caller's to keep.

@@ -29,13 +29,31 @@ with (fillfactor = 50);
 alter table billing.holds enable row level security;
 create index holds_due on billing.holds (kind, due_at) where due_at is not null;
 comment on table billing.holds is
-'Money reserved in a wallet, under the id of what it is reserved for. While open (due_at is set) it
-keeps amount − captured of the wallet from everybody else; a renewal raises the amount, a capture
-takes part of it, closing gives the rest back. due_at: when a sweep must renew or close it;
-is_final: nothing more can be held beyond expires_at. captured_until: a clock that is set back does
-not count that time again. outcome, description and opened_by are for holds of usage.
-A renewal rewrites only this row, so what seldom changes stands elsewhere. No foreign key to the
-wallet, which has just been updated wherever a hold is opened.';
+'Money reserved in a wallet, under the id of what it is reserved for. While it is open it keeps
+amount − captured of the wallet from everybody else; a renewal raises the amount, a capture takes
+part of it, closing gives the rest back. A renewal rewrites only this row, so what seldom changes
+stands elsewhere. No foreign key to the wallet, which has just been updated wherever a hold is
+opened.';
+comment on column billing.holds.organization_id is 'The organization it belongs to.';
+comment on column billing.holds.id is
+'Time-ordered (UUIDv7); a session''s hold has the session''s id.';
+comment on column billing.holds.kind is
+'session: kept by sweeps while a session runs. usage: opened and captured by an operator.';
+comment on column billing.holds.amount_micros is
+'Reserved so far in µ$, what was captured of it included; once closed, what was captured.';
+comment on column billing.holds.captured_micros is 'What of it was taken, in µ$.';
+comment on column billing.holds.captured_until is
+'A session is charged up to then: a clock that is set back does not count that time again.';
+comment on column billing.holds.expires_at is
+'Until when it keeps money; a session is paid for until then.';
+comment on column billing.holds.is_final is 'Whether nothing more can be held beyond expires_at.';
+comment on column billing.holds.due_at is
+'When a sweep must renew or close it; null: it is closed.';
+comment on column billing.holds.outcome is 'What became of it; only of a closed hold of usage.';
+comment on column billing.holds.description is
+'What an operator says that it is for; only of usage.';
+comment on column billing.holds.opened_by is
+'Who opened it, passport:<id> or user:<id>; only of usage.';
 
 create view api.holds with (security_invoker = true) as
 select
@@ -54,9 +72,11 @@ select
     h.description,
     h.expires_at
 from billing.holds as h;
-comment on view api.holds is
-'Money that is reserved, and what became of it. Once closed, the amount is what was captured. What
-has expired says so at once; what it still holds is given back by the cron.';
+comment on view api.holds is 'Money that is reserved, and what became of it.';
+comment on column api.holds.status is
+'open, captured, released or expired. What an expired one still holds is given back by the cron.';
+comment on column api.holds.held_micros is 'What it still keeps, in µ$: amount − captured.';
+call billing.inherit_comments('api.holds');
 
 -- billing.hold_with_care: keep money of a wallet, where a grant may have expired that no cron has
 -- taken yet, or say why it does not keep so much.
@@ -283,6 +303,7 @@ begin
 end
 $$;
 grant execute on function api.open_hold to service_role, faregate_functions;
+comment on function api.open_hold is 'Reserves a customer''s money for an operator.';
 
 -- api.capture_hold: take p_amount_micros of what a hold keeps; p_is_final gives the rest back.
 --
@@ -350,6 +371,7 @@ begin
 end
 $$;
 grant execute on function api.capture_hold to service_role, faregate_functions;
+comment on function api.capture_hold is 'Takes part or all of what a hold keeps.';
 
 -- api.release_hold: give back what a hold keeps.
 --
@@ -389,6 +411,7 @@ begin
 end
 $$;
 grant execute on function api.release_hold to service_role, faregate_functions;
+comment on function api.release_hold is 'Gives back what a hold keeps.';
 
 -- api.renew_hold: keep a hold for p_expires_in_seconds from now on, and p_amount_micros more in it.
 -- Never shorter than it would have been kept anyway.
@@ -447,6 +470,7 @@ begin
 end
 $$;
 grant execute on function api.renew_hold to service_role, faregate_functions;
+comment on function api.renew_hold is 'Keeps a hold for longer, with more money in it if asked to.';
 
 -- api.get_hold: one hold of the caller's organization, or of the customer that an operator names.
 -- Raises  FG404 hold_not_found, FG404 organization_not_found
@@ -469,6 +493,7 @@ begin
 end
 $$;
 grant execute on function api.get_hold to service_role, faregate_functions;
+comment on function api.get_hold is 'Reads one hold.';
 
 -- api.list_holds: the holds of the caller's organization, or of the customer that an operator
 -- names, newest first, from before p_cursor; p_status null: all.
@@ -496,6 +521,7 @@ begin
 end
 $$;
 grant execute on function api.list_holds to service_role, faregate_functions;
+comment on function api.list_holds is 'Pages through holds, newest first.';
 
 -- api.expire_holds: give back up to p_limit holds of usage that nobody captured in time.
 -- Call until more is false.
@@ -531,3 +557,4 @@ begin
 end
 $$;
 grant execute on function api.expire_holds to service_role, faregate_functions;
+comment on function api.expire_holds is 'Closes holds of usage that nobody renewed, for the cron.';

@@ -8,8 +8,13 @@ create table billing.bonus_identities (
 );
 alter table billing.bonus_identities enable row level security;
 comment on table billing.bonus_identities is
-'Who has had the registration bonus: a user id and a canonical e-mail address. Once per identity,
-ever: rows outlive users and organizations. Append-only.';
+'Who has had the registration bonus. Once per identity, ever: rows outlive users and organizations.
+Append-only.';
+comment on column billing.bonus_identities.identity is
+'user:<id> or email:<address>, in the one spelling of that mailbox.';
+comment on column billing.bonus_identities.organization_id is
+'The organization that was given the bonus.';
+comment on column billing.bonus_identities.created_at is 'When it was given.';
 create index bonus_identities_organization_id on billing.bonus_identities (organization_id);
 create trigger bonus_identities_append_only before update or delete on billing.bonus_identities
 for each row execute function billing.refuse_change();
@@ -25,6 +30,9 @@ select
     o.created_at
 from billing.organizations as o;
 comment on view api.organizations is 'The tenants and their plans.';
+comment on column api.organizations.plan is
+'What it may do and what it pays: free, pro, enterprise or admin.';
+call billing.inherit_comments('api.organizations');
 
 -- billing.canonical_email: one spelling per mailbox, so that a bonus is not paid to a+1@, a+2@, …
 -- Everybody ignores case in practice; a +tag is the same mailbox wherever tags work;
@@ -215,6 +223,8 @@ begin
 end
 $$;
 grant execute on function api.register to service_role, faregate_functions;
+comment on function api.register is
+'Makes a signed-in user with a verified address the owner of an organization.';
 
 -- api.register_customer: an operator makes an organization of any plan for an e-mail address.
 -- Whoever verifies that address and registers becomes its owner; the bonus waits for them.
@@ -295,6 +305,8 @@ begin
 end
 $$;
 grant execute on function api.register_customer to service_role, faregate_functions;
+comment on function api.register_customer is
+'Makes an organization of any plan for an address, for an operator.';
 
 -- billing.create_operator: the platform's own organization and a passport with every permission.
 -- Run once by the owner of the database; nobody else may.

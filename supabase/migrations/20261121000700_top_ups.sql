@@ -39,10 +39,27 @@ where kind = 'automatic';
 create unique index top_ups_one_automatic_at_a_time on billing.top_ups (organization_id)
 where kind = 'automatic' and status in ('pending', 'processing');
 comment on table billing.top_ups is
-'A purchase of credits. bonus_micros is what its bracket promised when it was asked for. customer_id
-and payment_method_id are the provider''s: who saves a card, and the card that an automatic top-up
-charges; charged_at is when that was first tried. What the provider is asked for stands here, so
-that it is the same whenever it is repeated.';
+'A purchase of credits. What the provider is asked for stands here, so that it is the same whenever
+it is repeated.';
+comment on column billing.top_ups.organization_id is 'The organization it belongs to.';
+comment on column billing.top_ups.id is 'Time-ordered (UUIDv7).';
+comment on column billing.top_ups.amount_micros is 'What it costs, in µ$: whole cents.';
+comment on column billing.top_ups.bonus_micros is
+'What its bracket promised on top when it was asked for, in µ$.';
+comment on column billing.top_ups.kind is
+'checkout: its buyer pays on the provider''s page. automatic: a saved card is charged.';
+comment on column billing.top_ups.status is 'How far it is. needs_review: a person decides.';
+comment on column billing.top_ups.checkout_session_id is
+'The provider''s id of its checkout; null: none yet, or automatic.';
+comment on column billing.top_ups.checkout_url is 'Where its buyer pays.';
+comment on column billing.top_ups.customer_id is
+'Who its buyer is to the provider, where a card is saved or charged.';
+comment on column billing.top_ups.payment_method_id is
+'The card that an automatic one charges, by the provider''s id.';
+comment on column billing.top_ups.charged_at is 'When that card was first tried.';
+comment on column billing.top_ups.created_by is 'Who asked for it: passport:<id> or user:<id>.';
+comment on column billing.top_ups.created_at is 'When it was asked for.';
+comment on column billing.top_ups.paid_at is 'When its money arrived.';
 
 create view api.top_ups with (security_invoker = true) as
 select
@@ -58,6 +75,7 @@ select
     t.kind
 from billing.top_ups as t;
 comment on view api.top_ups is 'Purchases of credits and how far they are.';
+call billing.inherit_comments('api.top_ups');
 
 -- billing.top_up_bonus: what an amount's bracket brings on top; null below the lowest bracket.
 create function billing.top_up_bonus(p_amount_micros bigint)
@@ -169,6 +187,7 @@ begin
 end
 $$;
 grant execute on function api.create_top_up to service_role, faregate_functions;
+comment on function api.create_top_up is 'Asks for credits; the checkout at the provider follows.';
 
 -- api.attach_checkout: the provider's checkout of a top-up. The first one stays.
 create function api.attach_checkout(
@@ -193,6 +212,8 @@ begin
 end
 $$;
 grant execute on function api.attach_checkout to service_role, faregate_functions;
+comment on function api.attach_checkout is
+'Notes the provider''s checkout of a top-up; the first one stays.';
 
 -- api.get_top_up: one top-up.
 -- Raises  FG404 top_up_not_found  absent, or another organization's
@@ -215,6 +236,7 @@ begin
 end
 $$;
 grant execute on function api.get_top_up to service_role, faregate_functions;
+comment on function api.get_top_up is 'Reads one top-up.';
 
 -- api.list_top_ups: the organization's top-ups, newest first, from before p_cursor.
 create function api.list_top_ups(p_caller jsonb, p_limit integer, p_cursor uuid)
@@ -235,3 +257,5 @@ begin
 end
 $$;
 grant execute on function api.list_top_ups to service_role, faregate_functions;
+comment on function api.list_top_ups is
+'Pages through the top-ups of the caller''s organization, newest first.';

@@ -15,6 +15,7 @@ begin
 end
 $$;
 grant execute on function api.get_wallet to service_role, faregate_functions;
+comment on function api.get_wallet is 'Reads the balance of the caller''s organization.';
 
 -- api.list_transactions: the ledger, newest first, from before the sequence p_cursor.
 create function api.list_transactions(p_caller jsonb, p_limit integer, p_cursor bigint)
@@ -36,6 +37,8 @@ begin
 end
 $$;
 grant execute on function api.list_transactions to service_role, faregate_functions;
+comment on function api.list_transactions is
+'Pages through the ledger of the caller''s organization, newest first.';
 
 -- api.list_draws: which grants paid a transaction, and how much each, the newest grant first, from
 -- before p_cursor. Nothing paid one that brought money.
@@ -68,6 +71,7 @@ begin
 end
 $$;
 grant execute on function api.list_draws to service_role, faregate_functions;
+comment on function api.list_draws is 'Tells which grants paid a transaction, and how much each.';
 
 -- api.estimate_cost: what a quantity of a SKU costs the caller now,
 -- and whether the balance covers it.
@@ -112,3 +116,5 @@ begin
 end
 $$;
 grant execute on function api.estimate_cost to service_role, faregate_functions;
+comment on function api.estimate_cost is
+'Tells what a quantity of a SKU costs the caller now, and whether the balance covers it.';

@@ -22,9 +22,18 @@ alter table billing.payment_events enable row level security;
 create index payment_events_to_review on billing.payment_events (received_at)
 where outcome = 'needs_review';
 comment on table billing.payment_events is
-'Every genuine notification of a payment provider, once, and its outcome. needs_review: money that
-was paid but not credited, because of its currency or amount or because it was credited
-elsewhere; a person decides.';
+'Every genuine notification of a payment provider, once, and what became of it.';
+comment on column billing.payment_events.provider is 'Who sent it.';
+comment on column billing.payment_events.id is
+'The provider''s id: the same one again does nothing.';
+comment on column billing.payment_events.type is 'What it is about, in the provider''s word.';
+comment on column billing.payment_events.payload is 'All of it, as it was sent.';
+comment on column billing.payment_events.outcome is
+'What it did here. needs_review: money that was paid but not credited, because of its currency or
+amount or because it was credited elsewhere; a person decides.';
+comment on column billing.payment_events.organization_id is
+'The organization whose money it is about; null: none of ours.';
+comment on column billing.payment_events.received_at is 'When it was stored.';
 
 create table billing.payments (
     organization_id uuid not null,
@@ -51,9 +60,23 @@ create table billing.payments (
 );
 alter table billing.payments enable row level security;
 comment on table billing.payments is
-'Money that arrived at a provider. The provider''s id is a permanent key:
-one payment is credited once. What has gone back since, of the payment and of its bonus, and the
-provider''s fees for disputes are what the ledger has followed so far (billing.follow_reversals).';
+'Money that arrived at a provider. What has gone back since is what the ledger has followed so far
+(billing.follow_reversals).';
+comment on column billing.payments.organization_id is 'The organization it belongs to.';
+comment on column billing.payments.id is 'Time-ordered (UUIDv7).';
+comment on column billing.payments.top_up_id is 'The top-up that it paid.';
+comment on column billing.payments.provider is 'Who took the money.';
+comment on column billing.payments.provider_payment_id is
+'The provider''s id, a permanent key: one payment is credited once.';
+comment on column billing.payments.amount_micros is 'What the provider says was paid, in µ$.';
+comment on column billing.payments.refunded_micros is 'What of it was refunded, in µ$.';
+comment on column billing.payments.disputed_micros is
+'What of it is disputed or was lost in a dispute, in µ$.';
+comment on column billing.payments.bonus_returned_micros is
+'What of its bonus was taken back in proportion, in µ$.';
+comment on column billing.payments.fee_micros is
+'What the provider took for its disputes, in µ$: the operator''s loss.';
+comment on column billing.payments.paid_at is 'When it was credited.';
 
 create trigger payments_append_only
 before delete or update of
@@ -291,6 +314,8 @@ begin
 end
 $$;
 grant execute on function api.receive_stripe_event to service_role, faregate_functions;
+comment on function api.receive_stripe_event is
+'Stores a genuine event of Stripe and acts on it, once.';
 
 -- billing.apply_stripe_object: what an object of Stripe means for the ledger, whether an event
 -- brought it or a look into Stripe's lists. Told again or late, it changes nothing.

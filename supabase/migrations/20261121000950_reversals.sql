@@ -20,11 +20,24 @@ create table billing.reversals (
     constraint reversals_amount_in_bounds check (amount_micros between 0 and 1000000000000)
 );
 alter table billing.reversals enable row level security;
-comment on table billing.reversals is
-'Refunds and disputes as the provider last told of them. refund_total: the sum of a charge''s
-refunds, which some notifications tell instead of the refunds. is_undone: the refund failed, the
-dispute was won or is only an inquiry: the money is ours. rank: of two states of one object the
-higher is the later, whenever it was told.';
+comment on table billing.reversals is 'Refunds and disputes as the provider last told of them.';
+comment on column billing.reversals.provider is 'Who told of it.';
+comment on column billing.reversals.provider_payment_id is
+'The payment that it is about, by the provider''s id; it may not have arrived here yet.';
+comment on column billing.reversals.id is 'The refund, charge or dispute, by the provider''s id.';
+comment on column billing.reversals.kind is
+'refund, dispute, or refund_total: the sum of a charge''s refunds, which some notifications tell
+instead of the refunds.';
+comment on column billing.reversals.status is 'In the provider''s word.';
+comment on column billing.reversals.amount_micros is 'What goes back, in µ$.';
+comment on column billing.reversals.fee_micros is
+'The provider''s fees for it, less those it gave back, in µ$.';
+comment on column billing.reversals.is_undone is
+'The refund failed, the dispute was won or is only an inquiry: the money is ours.';
+comment on column billing.reversals.rank is
+'Of two states of one object the higher is the later, whenever it was told.';
+comment on column billing.reversals.told_at is
+'When the provider told it: of two states of one rank, the later one stays.';
 
 -- billing.note_reversal: keep a refund, a refunded charge or a dispute of Stripe as it is now.
 --

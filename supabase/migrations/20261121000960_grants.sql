@@ -22,9 +22,14 @@ select
 from billing.grants as g
 left join billing.payments as p
     on p.organization_id = g.organization_id and p.id = g.payment_id;
-comment on view api.grants is
-'Lots of money, what remains of each and until when. expired with something remaining: the next run
-of api.expire_grants takes it, or a hold was promised it.';
+comment on view api.grants is 'Lots of money, what remains of each and until when.';
+comment on column api.grants.id is 'Time-ordered (UUIDv7).';
+comment on column api.grants.status is
+'scheduled, active, used_up or expired. expired with something remaining: the next run of
+api.expire_grants takes it, or a hold was promised it.';
+comment on column api.grants.amount_micros is 'What it brought or will bring, in µ$.';
+comment on column api.grants.top_up_id is 'The top-up that its payment paid.';
+call billing.inherit_comments('api.grants');
 
 -- api.list_grants: the grants of the caller's organization, or of the customer that an operator
 -- names, newest first, from before p_cursor; p_status null: all.
@@ -52,6 +57,8 @@ begin
 end
 $$;
 grant execute on function api.list_grants to service_role, faregate_functions;
+comment on function api.list_grants is
+'Pages through grants and what remains of them, newest first.';
 
 -- api.create_grant: an operator gives a customer promotional credits. p_note says why and is shown
 -- to the customer. Null for p_effective_at: now; for p_expires_at: never.
@@ -130,6 +137,7 @@ begin
 end
 $$;
 grant execute on function api.create_grant to service_role, faregate_functions;
+comment on function api.create_grant is 'Gives a customer promotional credits, for an operator.';
 
 -- billing.start_grant: a grant's money arrives in its wallet. Callers see to it that there is room.
 --
@@ -197,6 +205,8 @@ begin
 end
 $$;
 grant execute on function api.start_grants to service_role, faregate_functions;
+comment on function api.start_grants is
+'Turns scheduled grants whose time has come into money, for the cron.';
 
 -- billing.note_expiry: a wallet learns when this grant of its expires.
 --
@@ -299,3 +309,4 @@ begin
 end
 $$;
 grant execute on function api.expire_grants to service_role, faregate_functions;
+comment on function api.expire_grants is 'Takes what remains of expired grants, for the cron.';

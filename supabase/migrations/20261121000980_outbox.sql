@@ -23,6 +23,15 @@ where topic = 'notification';
 comment on table billing.outbox is
 'What a committed transaction wants done outside. A task queue is told after the commit; the row''s
 id names the task, so telling it twice makes one task.';
+comment on column billing.outbox.organization_id is 'The organization it belongs to.';
+comment on column billing.outbox.id is 'Time-ordered (UUIDv7). It names the task.';
+comment on column billing.outbox.topic is
+'What it is about: a task queue and a function of this name, or a notification.';
+comment on column billing.outbox.payload is 'What the task or the customer is told.';
+comment on column billing.outbox.run_at is 'The task runs no sooner.';
+comment on column billing.outbox.enqueued_at is
+'When the task queue had it; null: it waits for that.';
+comment on column billing.outbox.created_at is 'When it was written.';
 
 create view api.notifications with (security_invoker = true) as
 select
@@ -36,8 +45,13 @@ select
 from billing.outbox as o
 where o.topic = 'notification';
 comment on view api.notifications is
-'What an organization is told: what happened, why, and the amount and the top-up it is about; of a
-freeze, the amount is the debt.';
+'What an organization is told: what happened, why, and what it is about.';
+comment on column api.notifications.kind is 'What happened.';
+comment on column api.notifications.reason is 'Why, where there is a choice of reasons.';
+comment on column api.notifications.amount_micros is
+'The amount in µ$ that it is about; of a freeze, the debt.';
+comment on column api.notifications.top_up_id is 'The top-up that it is about.';
+call billing.inherit_comments('api.notifications');
 
 -- api.list_outbox: what of a topic waits to be enqueued, oldest first.
 create function api.list_outbox(p_topic text, p_limit integer)
@@ -58,6 +72,8 @@ begin
 end
 $$;
 grant execute on function api.list_outbox to service_role, faregate_functions;
+comment on function api.list_outbox is
+'Lists what of a topic waits for a task queue, oldest first.';
 
 -- api.mark_enqueued: the queue has these outbox rows.
 -- Locks   the rows in the order of their keys.
@@ -86,6 +102,7 @@ begin
 end
 $$;
 grant execute on function api.mark_enqueued to service_role, faregate_functions;
+comment on function api.mark_enqueued is 'Notes that the task queue has these rows of the outbox.';
 
 -- api.list_notifications: what the caller's organization was told, newest first, from before
 -- p_cursor.
@@ -107,3 +124,5 @@ begin
 end
 $$;
 grant execute on function api.list_notifications to service_role, faregate_functions;
+comment on function api.list_notifications is
+'Pages through what the caller''s organization was told, newest first.';

@@ -28,9 +28,26 @@ create table billing.sessions (
     constraint sessions_end_after_start check (ended_at >= started_at)
 );
 alter table billing.sessions enable row level security;
-comment on table billing.sessions is
-'A compute session. It is paid for until its hold expires; the hold has the session''s id. price_id
-is the row of prices that it froze.';
+comment on table billing.sessions is 'A compute session. It is paid for until its hold expires.';
+comment on column billing.sessions.organization_id is 'The organization it belongs to.';
+comment on column billing.sessions.id is 'Time-ordered (UUIDv7); its hold has the same.';
+comment on column billing.sessions.name is 'What its owner calls it.';
+comment on column billing.sessions.tier is 'How large the resource is.';
+comment on column billing.sessions.price_id is 'The row of prices that it froze.';
+comment on column billing.sessions.hourly_price_micros is
+'What an hour costs, in µ$, frozen at its start.';
+comment on column billing.sessions.window_seconds is 'How far ahead money is held for it.';
+comment on column billing.sessions.started_at is 'The first second that is charged.';
+comment on column billing.sessions.expires_at is
+'Its owner wants it to end then; null: whenever it is stopped.';
+comment on column billing.sessions.heartbeat_timeout_seconds is
+'It is lost when no heartbeat came for so long; null: it sends none.';
+comment on column billing.sessions.last_heartbeat_at is
+'When the resource last said that it is alive; before that, its start.';
+comment on column billing.sessions.ended_at is 'Up to then it was charged; null: it runs.';
+comment on column billing.sessions.close_reason is
+'stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).';
+comment on column billing.sessions.started_by is 'Who started it: passport:<id> or user:<id>.';
 
 -- billing.session_cost: what a session costs from its start to a moment: exact duration × hourly
 -- price, rounded once, half up, to µ$. Cumulative, so successive captures never drift.
@@ -85,9 +102,19 @@ select
     s.ended_at
 from billing.sessions as s
 inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.id;
-comment on view api.sessions is
-'Sessions with their cost as of now: charged so far plus what has run since, in µ$. is_last_window:
-nothing can be held beyond paid_until, so unless money arrives the session ends on that second.';
+comment on view api.sessions is 'Sessions with their cost as of now.';
+comment on column api.sessions.id is 'Time-ordered (UUIDv7).';
+comment on column api.sessions.status is 'running or closed.';
+comment on column api.sessions.cost_micros is
+'In µ$: what was charged so far plus what has run since.';
+comment on column api.sessions.charged_micros is 'What was charged so far, in µ$.';
+comment on column api.sessions.held_micros is 'What is still held for it, in µ$.';
+comment on column api.sessions.paid_until is 'Until when money is held for it.';
+comment on column api.sessions.is_last_window is
+'Nothing can be held beyond paid_until: unless money arrives, it ends on that second.';
+comment on column api.sessions.expires_at is
+'Its owner wants it to end then; null: whenever it is stopped.';
+call billing.inherit_comments('api.sessions');
 
 -- billing.tier_price: the price row of a tier on the caller's plan.
 --
@@ -155,6 +182,8 @@ begin
 end
 $$;
 grant execute on function api.estimate_session to service_role, faregate_functions;
+comment on function api.estimate_session is
+'Tells what a session would cost and how long the balance would last.';
 
 -- api.start_session: hold the first window's money and start.
 --
@@ -252,6 +281,8 @@ begin
 end
 $$;
 grant execute on function api.start_session to service_role, faregate_functions;
+comment on function api.start_session is
+'Starts a session and holds the money of its first window.';
 
 -- billing.session_due_at: when a sweep must look again: half a window before the money held ends,
 -- at its very end when nothing can be held beyond it, and in any case when a heartbeat is overdue.
@@ -609,6 +640,7 @@ begin
 end
 $$;
 grant execute on function api.get_session to service_role, faregate_functions;
+comment on function api.get_session is 'Reads one session, with its cost as of now.';
 
 -- api.list_sessions: the organization's sessions, newest first, from before p_cursor;
 -- p_status null: all.
@@ -632,6 +664,8 @@ begin
 end
 $$;
 grant execute on function api.list_sessions to service_role, faregate_functions;
+comment on function api.list_sessions is
+'Pages through the sessions of the caller''s organization, newest first.';
 
 -- api.heartbeat_session: the resource is alive.
 --
@@ -666,6 +700,7 @@ begin
 end
 $$;
 grant execute on function api.heartbeat_session to service_role, faregate_functions;
+comment on function api.heartbeat_session is 'Notes that a session''s resource is alive.';
 
 -- api.stop_session: end a session now and charge it to this moment.
 -- Stopping a closed one answers how it ended.
@@ -706,6 +741,7 @@ begin
 end
 $$;
 grant execute on function api.stop_session to service_role, faregate_functions;
+comment on function api.stop_session is 'Ends a session now and charges it to this moment.';
 
 -- api.sweep_sessions: settle up to p_limit sessions that are due. Call until more is false; two at
 -- a time, if you like. Does not wait for the disk: a crash may lose the last moments of sweeping,
@@ -744,6 +780,8 @@ begin
 end
 $$;
 grant execute on function api.sweep_sessions to service_role, faregate_functions;
+comment on function api.sweep_sessions is
+'Charges and renews the sessions that are due, for the cron.';
 
 -- api.sweep_session: settle one session at the end that was foreseen for it, p_paid_until.
 -- Repeated, late or outdated (money came, the end has moved),
@@ -780,3 +818,5 @@ begin
 end
 $$;
 grant execute on function api.sweep_session to service_role, faregate_functions;
+comment on function api.sweep_session is
+'Settles one session at the end that was foreseen for it, for its task.';

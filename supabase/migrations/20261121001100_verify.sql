@@ -21,9 +21,16 @@ create table billing.verified (
 );
 alter table billing.verified enable row level security;
 comment on table billing.verified is
-'A wallet as it was when its books were last found to agree, up to the transfer with this sequence;
-provider_micros is what its account provider_clearing had. One that has not moved since needs no
+'A wallet as it was when its books were last found to agree. One that has not moved since needs no
 look, and the sums of a large ledger go on from here.';
+comment on column billing.verified.organization_id is 'The organization it belongs to.';
+comment on column billing.verified.sequence is 'The last transfer that was summed up.';
+comment on column billing.verified.settled_micros is 'What the wallet had, in µ$.';
+comment on column billing.verified.held_micros is 'What of that was held, in µ$.';
+comment on column billing.verified.debt_micros is 'What was owed, in µ$.';
+comment on column billing.verified.provider_micros is
+'What its account provider_clearing had, in µ$.';
+comment on column billing.verified.verified_at is 'When its books agreed.';
 
 -- billing.verify_books: every place where the books of these organizations (in the order of their
 -- ids; null: all) disagree with themselves. It is one statement, so it sees one moment.

@@ -19,6 +19,14 @@ comment on table billing.saved_cards is
 'Cards that may be charged in their owner''s absence, by the payment they were saved with. The
 organization is what the payment''s metadata says: a card counts only beside our own payment with
 the same id (billing.saved_card).';
+comment on column billing.saved_cards.organization_id is
+'What the payment''s metadata says: not to be trusted alone.';
+comment on column billing.saved_cards.provider is 'Who keeps the card.';
+comment on column billing.saved_cards.provider_payment_id is
+'The payment that it was saved with, by the provider''s id.';
+comment on column billing.saved_cards.customer_id is 'Its owner, by the provider''s id.';
+comment on column billing.saved_cards.payment_method_id is 'The card, by the provider''s id.';
+comment on column billing.saved_cards.created_at is 'When this was heard of.';
 
 create type billing.auto_top_up_status as enum ('active', 'paused');
 
@@ -50,9 +58,25 @@ create table billing.auto_top_ups (
 );
 alter table billing.auto_top_ups enable row level security;
 comment on table billing.auto_top_ups is
-'When and how much an organization wants its saved card charged by itself. last_top_up_at is when
-the last one began or was paid: the next one begins no sooner than cool_off_seconds after it.
-told_capped_at is when its owner was last told that the monthly cap stopped one.';
+'When and how much an organization wants its saved card charged by itself.';
+comment on column billing.auto_top_ups.organization_id is 'The organization it belongs to.';
+comment on column billing.auto_top_ups.threshold_micros is
+'The card is charged when less than this is available, in µ$.';
+comment on column billing.auto_top_ups.amount_micros is
+'How much it is charged, in µ$: whole cents.';
+comment on column billing.auto_top_ups.monthly_cap_micros is
+'The most that is charged in a month (UTC), in µ$.';
+comment on column billing.auto_top_ups.cool_off_seconds is
+'How long after the last one the next one begins, at the soonest.';
+comment on column billing.auto_top_ups.status is
+'paused: nothing is charged until it is set again.';
+comment on column billing.auto_top_ups.paused_reason is
+'Why it is paused: the card''s refusal, or money that went back.';
+comment on column billing.auto_top_ups.last_top_up_at is 'When the last one began or was paid.';
+comment on column billing.auto_top_ups.told_capped_at is
+'When its owner was last told that the monthly cap stopped one.';
+comment on column billing.auto_top_ups.set_by is 'Who set it last: passport:<id> or user:<id>.';
+comment on column billing.auto_top_ups.updated_at is 'When it was last set, paused or resumed.';
 
 create view api.auto_top_ups with (security_invoker = true) as
 select
@@ -78,8 +102,16 @@ cross join lateral (
         and t.created_at >= date_trunc('month', billing.now(), 'UTC')
 ) as m;
 comment on view api.auto_top_ups is
-'Settings of automatic top-ups, what of the monthly cap (UTC) is used up, and whether it leaves no
-room for another one.';
+'Settings of automatic top-ups and what of the month is used up.';
+comment on column api.auto_top_ups.amount_micros is
+'How much the card is charged, in µ$: whole cents.';
+comment on column api.auto_top_ups.charged_this_month_micros is
+'What of the cap is used up in this month (UTC), in µ$.';
+comment on column api.auto_top_ups.is_capped is
+'Whether the cap leaves no room for another one this month.';
+comment on column api.auto_top_ups.status is
+'active, or paused: nothing is charged until it is set again.';
+call billing.inherit_comments('api.auto_top_ups');
 
 -- billing.saved_card: the organization's card: of its newest payment that saved one. No row: none.
 create function billing.saved_card(p_organization_id uuid)
@@ -120,6 +152,7 @@ begin
 end
 $$;
 grant execute on function api.get_auto_top_up to service_role, faregate_functions;
+comment on function api.get_auto_top_up is 'Reads the settings of automatic top-ups.';
 
 -- api.set_auto_top_up: have the saved card charged from now on; what was paused goes on.
 --
@@ -201,6 +234,8 @@ begin
 end
 $$;
 grant execute on function api.set_auto_top_up to service_role, faregate_functions;
+comment on function api.set_auto_top_up is
+'Has the saved card charged whenever the balance falls below a threshold.';
 
 -- api.delete_auto_top_up: no card is charged any more, unless a charge has begun. False: none was
 -- going to be.
@@ -225,6 +260,7 @@ begin
 end
 $$;
 grant execute on function api.delete_auto_top_up to service_role, faregate_functions;
+comment on function api.delete_auto_top_up is 'Ends automatic top-ups.';
 
 -- billing.pause_auto_top_up: charge no card until its owner says so, and tell why. p_top_up_id, if
 -- any, is the top-up that went wrong: that is told in any case.
@@ -358,6 +394,8 @@ begin
 end
 $$;
 grant execute on function api.start_auto_top_ups to service_role, faregate_functions;
+comment on function api.start_auto_top_ups is
+'Begins the automatic top-ups of balances below their threshold, for the cron.';
 
 -- billing.lock_automatic_top_up: an automatic top-up.
 --
@@ -442,6 +480,7 @@ begin
 end
 $$;
 grant execute on function api.start_charge to service_role, faregate_functions;
+comment on function api.start_charge is 'Tells the task of an automatic top-up what to do next.';
 
 -- api.finish_charge: what became of a charge: its payment as the provider has it, else why it made
 -- none (p_refusal); neither: nobody knows, and a person decides.
@@ -479,6 +518,7 @@ begin
 end
 $$;
 grant execute on function api.finish_charge to service_role, faregate_functions;
+comment on function api.finish_charge is 'Notes what became of an automatic top-up''s charge.';
 
 -- billing.end_charge: an automatic top-up brought no money, or nobody knows: no more until its
 -- owner says so.

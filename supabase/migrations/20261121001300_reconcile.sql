@@ -29,9 +29,22 @@ create table billing.reconciliations (
 );
 alter table billing.reconciliations enable row level security;
 comment on table billing.reconciliations is
-'A run. It asked the provider for what was made in the window (none: only the ledger was verified).
-compared: objects of the provider; replayed: news that only this run brought; verified:
-organizations; discrepancies: those seen. Not finished: it goes on, or the provider or we failed.';
+'A run: what the provider lists, compared with our books, and the ledger with itself.';
+comment on column billing.reconciliations.id is 'Time-ordered (UUIDv7).';
+comment on column billing.reconciliations.started_by is
+'passport:<id> or user:<id> of an operator, or scheduler.';
+comment on column billing.reconciliations.window_start is
+'The provider was asked for what was made since; null: only the ledger was verified.';
+comment on column billing.reconciliations.window_end is 'And for nothing that was made later.';
+comment on column billing.reconciliations.started_at is 'When it began.';
+comment on column billing.reconciliations.finished_at is
+'When it had looked at everything; null: it goes on, or the provider or we failed.';
+comment on column billing.reconciliations.compared is
+'How many objects of the provider it looked at.';
+comment on column billing.reconciliations.replayed is 'How many news only this run brought.';
+comment on column billing.reconciliations.verified is
+'How many organizations'' ledgers it looked at.';
+comment on column billing.reconciliations.discrepancies is 'How many it saw, new and old.';
 
 create table billing.discrepancies (
     id uuid primary key default billing.uuidv7(),
@@ -54,11 +67,26 @@ create unique index discrepancies_open_key on billing.discrepancies (
 where resolved_at is null;
 create index discrepancies_open_ledger on billing.discrepancies (organization_id)
 where resolved_at is null and kind = 'ledger';
-comment on table billing.discrepancies is
-'Where two sides disagree. expected_micros is what the provider says, or of the ledger what its
-transfers add up to; found_micros is what our books say. A rule of the ledger that counts does so in
-millionths. The subject is the provider''s object, or what the rule is about. note: what the
-provider says of an amount that is not in whole cents of USD.';
+comment on table billing.discrepancies is 'Where two sides disagree.';
+comment on column billing.discrepancies.id is 'Time-ordered (UUIDv7).';
+comment on column billing.discrepancies.kind is 'What disagrees; ledger: the ledger with itself.';
+comment on column billing.discrepancies.organization_id is
+'Whose money it is about; null: nobody''s that we know.';
+comment on column billing.discrepancies.subject is
+'The provider''s object, or what the rule of the ledger is about.';
+comment on column billing.discrepancies.ledger_rule is
+'The rule of billing.verify that does not hold.';
+comment on column billing.discrepancies.expected_micros is
+'In µ$: what the provider says, or what transfers add up to. A rule that counts does so in
+millionths.';
+comment on column billing.discrepancies.found_micros is
+'What our books say, in µ$ (or millionths).';
+comment on column billing.discrepancies.note is
+'What the provider says of an amount that is not in whole cents of USD.';
+comment on column billing.discrepancies.first_seen_at is 'When a run first saw it.';
+comment on column billing.discrepancies.last_seen_at is 'When a run last saw it.';
+comment on column billing.discrepancies.resolved_at is
+'When it was found to agree; null: it is open.';
 
 create index payments_paid_at on billing.payments (paid_at);
 
@@ -77,6 +105,9 @@ select
     r.finished_at
 from billing.reconciliations as r;
 comment on view api.reconciliations is 'Runs of the reconciliation and what each did.';
+comment on column api.reconciliations.status is
+'finished, or unfinished: it goes on, or the provider or we failed.';
+call billing.inherit_comments('api.reconciliations');
 
 create view api.discrepancies with (security_invoker = true) as
 select
@@ -97,7 +128,11 @@ select
     d.resolved_at
 from billing.discrepancies as d;
 comment on view api.discrepancies is
-'Where two sides disagree, with both amounts in µ$, and for how long.';
+'Where two sides disagree, with both amounts, and for how long.';
+comment on column api.discrepancies.status is 'open or resolved.';
+comment on column api.discrepancies.difference_micros is 'found − expected, in µ$ (or millionths).';
+comment on column api.discrepancies.age_seconds is 'How long it has been open, or was.';
+call billing.inherit_comments('api.discrepancies');
 
 create type billing.disagreement as (
     provider_id text,
@@ -368,6 +403,7 @@ begin
 end
 $$;
 grant execute on function api.start_reconciliation to service_role, faregate_functions;
+comment on function api.start_reconciliation is 'Begins a run that an operator asked for.';
 
 -- api.start_scheduled_reconciliation: begin the daily run.
 create function api.start_scheduled_reconciliation(
@@ -387,6 +423,7 @@ begin
 end
 $$;
 grant execute on function api.start_scheduled_reconciliation to service_role, faregate_functions;
+comment on function api.start_scheduled_reconciliation is 'Begins the daily run.';
 
 -- api.finish_reconciliation: everything that a run was to look at was looked at.
 create function api.finish_reconciliation(p_reconciliation_id uuid)
@@ -403,6 +440,7 @@ begin
 end
 $$;
 grant execute on function api.finish_reconciliation to service_role, faregate_functions;
+comment on function api.finish_reconciliation is 'Ends a run that has looked at everything.';
 
 -- api.list_missed_events: which of these events of Stripe never arrived.
 create function api.list_missed_events(p_ids text[])
@@ -421,6 +459,8 @@ begin
 end
 $$;
 grant execute on function api.list_missed_events to service_role, faregate_functions;
+comment on function api.list_missed_events is
+'Tells which of these events of Stripe never arrived.';
 
 -- api.replay_stripe_event: receive an event that a run found in Stripe's list. Should it arrive
 -- after all, it is a repeated one.
@@ -451,6 +491,8 @@ begin
 end
 $$;
 grant execute on function api.replay_stripe_event to service_role, faregate_functions;
+comment on function api.replay_stripe_event is
+'Receives an event that a run found in Stripe''s list.';
 
 -- api.compare_stripe: what to ask Stripe about again, because a page of its lists says something
 -- else than our books, or says it of what we do not know. p_page is {"data": objects}.
@@ -472,6 +514,8 @@ begin
 end
 $$;
 grant execute on function api.compare_stripe to service_role, faregate_functions;
+comment on function api.compare_stripe is
+'Tells what to ask Stripe about again, because a page of its lists disagrees with our books.';
 
 -- api.reconcile_stripe: settle one subject (a payment, refund or dispute) with what Stripe has of
 -- it now: p_page is {"data": objects}, none of them when Stripe does not know it. What was missed
@@ -543,6 +587,8 @@ begin
 end
 $$;
 grant execute on function api.reconcile_stripe to service_role, faregate_functions;
+comment on function api.reconcile_stripe is
+'Settles one payment, refund or dispute with what Stripe has of it now.';
 
 -- api.list_unlisted_payments: our payments since p_window_start that are not among those that the
 -- provider listed. No end: whoever moved the sandbox's clock paid later than the provider thinks.
@@ -562,6 +608,8 @@ begin
 end
 $$;
 grant execute on function api.list_unlisted_payments to service_role, faregate_functions;
+comment on function api.list_unlisted_payments is
+'Tells which of our payments the provider did not list.';
 
 -- api.list_unseen_discrepancies: subjects at the provider with an open discrepancy that a run has
 -- not come across.
@@ -580,6 +628,8 @@ begin
 end
 $$;
 grant execute on function api.list_unseen_discrepancies to service_role, faregate_functions;
+comment on function api.list_unseen_discrepancies is
+'Tells which open discrepancies a run has not come across.';
 
 -- billing.verify_next: verify the next organizations after p_after (null: from the first), as many
 -- as a call has time for. Those whose books agree get a checkpoint.
@@ -762,6 +812,8 @@ begin
 end
 $$;
 grant execute on function api.verify_next to service_role, faregate_functions;
+comment on function api.verify_next is
+'Verifies the ledgers of the next organizations as a part of a run.';
 
 -- api.verify_organization: verify one organization, whole, as a run.
 --
@@ -788,6 +840,8 @@ begin
 end
 $$;
 grant execute on function api.verify_organization to service_role, faregate_functions;
+comment on function api.verify_organization is
+'Verifies the whole ledger of one organization as a run.';
 
 -- api.list_reconciliations: runs, newest first, from before p_cursor.
 create function api.list_reconciliations(p_caller jsonb, p_limit integer, p_cursor uuid)
@@ -807,6 +861,7 @@ begin
 end
 $$;
 grant execute on function api.list_reconciliations to service_role, faregate_functions;
+comment on function api.list_reconciliations is 'Pages through runs, newest first.';
 
 -- api.list_discrepancies: where two sides disagree, newest first, from before p_cursor; p_status
 -- null: all.
@@ -829,3 +884,5 @@ begin
 end
 $$;
 grant execute on function api.list_discrepancies to service_role, faregate_functions;
+comment on function api.list_discrepancies is
+'Pages through where two sides disagree, newest first.';

@@ -188,6 +188,8 @@ begin
 end
 $$;
 grant execute on function api.get_statement to service_role, faregate_functions;
+comment on function api.get_statement is
+'Sums up what a period did to the caller''s wallet, in lines that add up.';
 
 -- api.list_usage_days: what the caller consumed in a period, by day (UTC) and kind; a day without
 -- usage has no row. One answer holds it all, so a period has an end.
@@ -235,6 +237,8 @@ begin
 end
 $$;
 grant execute on function api.list_usage_days to service_role, faregate_functions;
+comment on function api.list_usage_days is
+'Tells what the caller consumed in a period, by day (UTC) and kind.';
 
 -- api.get_period: which transfers of the caller's ledger a period has. Its numbers are what
 -- api.list_period takes, so that the pages of an export have one end, whatever happens meanwhile.
@@ -259,6 +263,7 @@ begin
 end
 $$;
 grant execute on function api.get_period to service_role, faregate_functions;
+comment on function api.get_period is 'Tells which transfers of the caller''s ledger a period has.';
 
 -- api.list_period: the caller's ledger, oldest first, after one transfer's number up to another's.
 create function api.list_period(
@@ -283,6 +288,8 @@ begin
 end
 $$;
 grant execute on function api.list_period to service_role, faregate_functions;
+comment on function api.list_period is
+'Pages through a stretch of the caller''s ledger, oldest first.';
 
 create view api.receipts with (security_invoker = true) as
 select
@@ -314,9 +321,15 @@ select
     p.provider_payment_id
 from billing.payments as p
 inner join billing.organizations as o on o.id = p.organization_id;
-comment on view api.receipts is
-'What a receipt says of a payment, as of now. number has the day it was paid and the 48 random bits
-that its id ends with; kept_micros is what has not gone back.';
+comment on view api.receipts is 'What a receipt says of a payment, as of now.';
+comment on column api.receipts.organization_id is 'The organization it belongs to.';
+comment on column api.receipts.number is
+'The day it was paid (UTC) and the 48 random bits that its id ends with.';
+comment on column api.receipts.customer_name is 'The organization''s name.';
+comment on column api.receipts.amount_micros is 'What was paid, in µ$.';
+comment on column api.receipts.bonus_micros is 'What came on top as promotional credits, in µ$.';
+comment on column api.receipts.kept_micros is 'What of it has not gone back, in µ$.';
+call billing.inherit_comments('api.receipts');
 
 -- api.get_receipt: the receipt of a paid top-up.
 --
@@ -351,6 +364,7 @@ begin
 end
 $$;
 grant execute on function api.get_receipt to service_role, faregate_functions;
+comment on function api.get_receipt is 'Reads the receipt of a paid top-up.';
 
 create view api.usage with (security_invoker = true) as
 select
@@ -362,5 +376,9 @@ select
 from billing.transfers as t
 where t.reason in ('session', 'capture')
 group by t.organization_id, day, kind;
-comment on view api.usage is
-'What was consumed by day (UTC) and kind: the sum of its charges in µ$, and their number.';
+comment on view api.usage is 'What was consumed by day and kind.';
+comment on column api.usage.day is 'In UTC, from midnight to midnight.';
+comment on column api.usage.kind is 'sessions, or usage: what was captured from holds.';
+comment on column api.usage.amount_micros is 'The sum of its charges, in µ$.';
+comment on column api.usage.charges is 'How many there were.';
+call billing.inherit_comments('api.usage');
