@@ -55,7 +55,8 @@ where number < %(passports)s
 # What a gateway in front of any metered thing does for each call, and nothing else.
 _HOLD = """
 create function api.bench_hold(p_caller jsonb, p_amount_micros bigint)
-returns table (id uuid) language plpgsql security definer set search_path = '' as $$
+returns table (id uuid) language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
     v_expires_at timestamptz := billing.now() + interval '10 minutes';

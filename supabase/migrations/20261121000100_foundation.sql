@@ -34,6 +34,10 @@ alter role faregate_reader set statement_timeout = '8s';
 alter default privileges revoke execute on functions from public;
 alter default privileges revoke usage on types from public;
 
+-- Functions run with the rights of their owner, so no caller may choose what their names mean: every
+-- name is qualified, and `search_path = pg_catalog, pg_temp` puts a caller's temporary objects last.
+-- An empty search_path would put them first: a temporary type `uuid` before Postgres's own.
+
 grant usage on schema api to faregate_functions, service_role;
 
 -- billing.now: the time that money goes by. The clock, not the start of the transaction: a call
@@ -73,7 +77,7 @@ return encode(
 -- that it reads; those with another meaning were given a comment of their own before.
 create procedure billing.inherit_comments(p_view regclass)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_column record;
@@ -104,7 +108,7 @@ $$;
 create function billing.refuse_change()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception '% is append-only: a correction is a new row', tg_relid::regclass

@@ -155,7 +155,7 @@ create function billing.price_at(p_plan_id text, p_sku text, p_at timestamptz)
 returns setof billing.prices
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query

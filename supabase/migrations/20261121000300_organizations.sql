@@ -76,7 +76,7 @@ Never holds a secret: a passport''s key is not part of any stored answer.';
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb)
 returns jsonb
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_stored billing.idempotency_keys;
@@ -103,7 +103,7 @@ create function billing.remember(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into billing.idempotency_keys (scope_id, key, operation, request_hash, response)

@@ -71,7 +71,7 @@ comment on type billing.caller is
 create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_now timestamptz)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into billing.passport_uses (organization_id, passport_id, last_used_at)
@@ -109,7 +109,7 @@ end;
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid)
 returns billing.caller
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_membership record;
@@ -154,7 +154,7 @@ $$;
 create function billing.authenticate(p_caller jsonb, p_permission text)
 returns billing.caller
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller;
@@ -214,7 +214,7 @@ create function billing.write_passport(
 )
 returns api.passports
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id uuid := billing.uuidv7();
@@ -272,7 +272,7 @@ create function api.create_passport(
 returns table (passport api.passports, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
@@ -309,7 +309,7 @@ create function api.list_passports(p_caller jsonb, p_limit integer, p_cursor uui
 returns setof api.passports
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -334,7 +334,7 @@ grant execute on function api.list_passports to service_role, faregate_functions
 create function billing.lock_passport(p_caller billing.caller, p_passport_id uuid)
 returns billing.passports
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_passport billing.passports;
@@ -376,7 +376,7 @@ create function api.rotate_passport(
 returns table (passport api.passports, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
@@ -425,7 +425,7 @@ create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempo
 returns table (passport api.passports, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');

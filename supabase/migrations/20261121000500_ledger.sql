@@ -256,7 +256,7 @@ create function billing.post(
 )
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_settled_micros bigint;
@@ -295,7 +295,7 @@ $$;
 create function billing.has_room(p_organization_id uuid, p_amount_micros bigint)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from billing.wallets as w
@@ -320,7 +320,7 @@ create function billing.credit_wallet(
 )
 returns uuid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_grant_id uuid := billing.uuidv7();
@@ -378,7 +378,7 @@ in it changes at the same moment.';
 create function billing.debit_wallet(p_debit billing.debit, p_now timestamptz)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_settled_micros bigint;
@@ -462,7 +462,7 @@ $$;
 create function billing.debit_wallets(p_debits billing.debit[], p_now timestamptz)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- One plan for ten debits and for a thousand: every join below goes from a row to others
 -- by their key.
 set plan_cache_mode = force_generic_plan
@@ -580,7 +580,7 @@ create function billing.debit_grant(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing.post(
@@ -598,7 +598,7 @@ $$;
 create function billing.repay_debt(p_organization_id uuid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount_micros bigint;

@@ -88,7 +88,7 @@ call billing.inherit_comments('api.holds');
 create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_wallet api.wallets;
@@ -135,7 +135,7 @@ create function billing.open_hold(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.wallets as w
@@ -162,7 +162,7 @@ $$;
 create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid)
 returns billing.holds
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_hold billing.holds;
@@ -194,7 +194,7 @@ create function billing.close_hold(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.wallets as w
@@ -219,7 +219,7 @@ $$;
 create function billing.find_customer(p_organization_id uuid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform from billing.wallets as w where w.organization_id = p_organization_id;
@@ -236,7 +236,7 @@ $$;
 create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid)
 returns uuid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(
@@ -266,7 +266,7 @@ create function api.open_hold(
 returns table (hold api.holds, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -321,7 +321,7 @@ create function api.capture_hold(
 returns table (hold api.holds, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -383,7 +383,7 @@ create function api.release_hold(
 returns table (hold api.holds, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -430,7 +430,7 @@ create function api.renew_hold(
 returns table (hold api.holds, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -478,7 +478,7 @@ create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id u
 returns setof api.holds
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
@@ -505,7 +505,7 @@ create function api.list_holds(
 returns setof api.holds
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
@@ -531,7 +531,7 @@ create function api.expire_holds(p_limit integer)
 returns table (expired integer, more boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- A variable, because no index is asked for what a volatile function may answer anew.

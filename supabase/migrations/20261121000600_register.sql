@@ -41,7 +41,7 @@ create function billing.canonical_email(p_email text)
 returns text
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_local text := lower(split_part(regexp_replace(p_email, '@[^@]*$', ''), '+', 1));
@@ -62,7 +62,7 @@ create function billing.grant_registration_bonus(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bonus_micros bigint;
@@ -95,7 +95,7 @@ create function billing.create_organization(
 )
 returns uuid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id uuid := billing.uuidv7();
@@ -118,7 +118,7 @@ comment on type billing.registration is 'The answer of both registrations.';
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports)
 returns billing.registration
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_registration billing.registration;
@@ -155,7 +155,7 @@ create function api.register(
 returns table (registration billing.registration, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_request jsonb := jsonb_build_array(p_organization_name);
@@ -246,7 +246,7 @@ create function api.register_customer(
 returns table (registration billing.registration, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -313,7 +313,7 @@ comment on function api.register_customer is
 create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text)
 returns uuid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id uuid := billing.create_organization(p_name, 'admin', 'operator@localhost', billing.now());

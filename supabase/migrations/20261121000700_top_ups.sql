@@ -81,7 +81,7 @@ call billing.inherit_comments('api.top_ups');
 create function billing.top_up_bonus(p_amount_micros bigint)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bonus_basis_points integer;
@@ -106,7 +106,7 @@ $$;
 create function billing.promise_bonus(p_amount_micros bigint)
 returns bigint
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bonus_micros bigint := billing.top_up_bonus(p_amount_micros);
@@ -139,7 +139,7 @@ create function api.create_top_up(
 returns table (top_up api.top_ups, billing_email text, customer_id text, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
@@ -196,7 +196,7 @@ create function api.attach_checkout(
 returns setof api.top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.top_ups as t
@@ -221,7 +221,7 @@ create function api.get_top_up(p_caller jsonb, p_top_up_id uuid)
 returns setof api.top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
@@ -243,7 +243,7 @@ create function api.list_top_ups(p_caller jsonb, p_limit integer, p_cursor uuid)
 returns setof api.top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');

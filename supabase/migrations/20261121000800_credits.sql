@@ -5,7 +5,7 @@ create function api.get_wallet(p_caller jsonb)
 returns setof api.wallets
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -22,7 +22,7 @@ create function api.list_transactions(p_caller jsonb, p_limit integer, p_cursor 
 returns setof api.transactions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -50,7 +50,7 @@ create function api.list_draws(
 returns table (grant_id uuid, amount_micros bigint)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -91,7 +91,7 @@ returns table (
 )
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');

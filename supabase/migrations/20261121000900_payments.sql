@@ -100,7 +100,7 @@ create function billing.credit_top_up(
 )
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -168,7 +168,7 @@ create function billing.provider_amount(p_object jsonb, p_name text)
 returns bigint
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_amount text := p_object ->> p_name;
@@ -189,7 +189,7 @@ $$;
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text)
 returns billing.top_ups
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_top_up billing.top_ups;
@@ -210,7 +210,7 @@ $$;
 create function billing.lock_checkout(p_checkout jsonb)
 returns billing.top_ups
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_top_up billing.top_ups := billing.lock_top_up(
@@ -232,7 +232,7 @@ $$;
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups)
 returns billing.payment_outcome
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_payment_id text := p_checkout ->> 'payment_intent';
@@ -280,7 +280,7 @@ create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_m
 returns table (outcome billing.payment_outcome, duplicate boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_organization_id uuid;
@@ -329,7 +329,7 @@ create function billing.apply_stripe_object(
     out organization_id uuid
 )
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_payment_id text := case p_object ->> 'object'

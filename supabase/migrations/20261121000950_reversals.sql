@@ -46,7 +46,7 @@ comment on column billing.reversals.told_at is
 create function billing.note_reversal(p_object jsonb, p_payment_id text, p_told_at text)
 returns billing.payment_outcome
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_kind billing.reversal_kind := case p_object ->> 'object'
@@ -127,7 +127,7 @@ create function billing.follow_reversals(
 )
 returns uuid
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_payment billing.payments;
@@ -277,7 +277,7 @@ create function billing.follow_amount(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_wallet billing.wallets;

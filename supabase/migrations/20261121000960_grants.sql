@@ -41,7 +41,7 @@ create function api.list_grants(
 returns setof api.grants
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_organization_id uuid := billing.authenticate_reader(p_caller, p_organization_id);
@@ -81,7 +81,7 @@ create function api.create_grant(
 returns table (credit_grant api.grants, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -145,7 +145,7 @@ comment on function api.create_grant is 'Gives a customer promotional credits, f
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.grants as g
@@ -169,7 +169,7 @@ create function api.start_grants(p_limit integer)
 returns table (started integer, more boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- A variable, because no index is asked for what a volatile function may answer anew.
@@ -214,7 +214,7 @@ comment on function api.start_grants is
 create function billing.note_expiry(p_organization_id uuid, p_grant_id uuid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.wallets as w
@@ -233,7 +233,7 @@ $$;
 create function billing.expire_wallet(p_organization_id uuid)
 returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -279,7 +279,7 @@ create function api.expire_grants(p_limit integer)
 returns table (expired integer, more boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();

@@ -58,7 +58,7 @@ create function api.list_outbox(p_topic text, p_limit integer)
 returns table (id uuid, organization_id uuid, payload jsonb, run_at timestamptz)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -81,7 +81,7 @@ create function api.mark_enqueued(p_ids uuid[])
 returns integer
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_count integer;
@@ -110,7 +110,7 @@ create function api.list_notifications(p_caller jsonb, p_limit integer, p_cursor
 returns setof api.notifications
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');

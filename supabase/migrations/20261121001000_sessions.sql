@@ -122,7 +122,7 @@ call billing.inherit_comments('api.sessions');
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamptz)
 returns billing.prices
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_price billing.prices;
@@ -157,7 +157,7 @@ returns table (
 )
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -206,7 +206,7 @@ create function api.start_session(
 returns table (session api.sessions, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
@@ -331,7 +331,7 @@ create function billing.settle_sessions(
 )
 returns integer
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- One plan for one session and for a thousand: every join below goes from a row to others
 -- by their key.
 set plan_cache_mode = force_generic_plan
@@ -536,7 +536,7 @@ $$;
 create function billing.lock_sessions(p_organization_id uuid)
 returns uuid[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
@@ -558,7 +558,7 @@ create function billing.stop_sessions(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -599,7 +599,7 @@ $$;
 create function billing.lock_session(p_organization_id uuid, p_session_id uuid)
 returns billing.sessions
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_session billing.sessions;
@@ -625,7 +625,7 @@ create function api.get_session(p_caller jsonb, p_session_id uuid)
 returns setof api.sessions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -648,7 +648,7 @@ create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer
 returns setof api.sessions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -676,7 +676,7 @@ create function api.heartbeat_session(p_caller jsonb, p_session_id uuid)
 returns setof api.sessions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
@@ -714,7 +714,7 @@ create function api.stop_session(
 returns table (session api.sessions, replayed boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
@@ -752,7 +752,7 @@ create function api.sweep_sessions(p_limit integer)
 returns table (swept integer, closed integer, more boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -795,7 +795,7 @@ create function api.sweep_session(
 returns setof api.sessions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing.lock_session(p_organization_id, p_session_id);

@@ -43,7 +43,7 @@ create function billing.verify_books(p_organization_ids uuid[], p_start billing.
 returns setof billing.difference
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- It reads everything once: a nested loop, chosen by a bad guess, would read it again and again.
 set enable_nestloop = off
 -- Planned for this many organizations, whatever the last call asked for.
@@ -383,7 +383,7 @@ create function billing.verify(p_organization_id uuid default null)
 returns setof billing.difference
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query

@@ -117,7 +117,7 @@ call billing.inherit_comments('api.auto_top_ups');
 create function billing.saved_card(p_organization_id uuid)
 returns setof billing.saved_cards
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -139,7 +139,7 @@ create function api.get_auto_top_up(p_caller jsonb)
 returns setof api.auto_top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
@@ -172,7 +172,7 @@ create function api.set_auto_top_up(
 returns setof api.auto_top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
@@ -245,7 +245,7 @@ create function api.delete_auto_top_up(p_caller jsonb)
 returns boolean
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
@@ -271,7 +271,7 @@ create function billing.pause_auto_top_up(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.auto_top_ups as a
@@ -303,7 +303,7 @@ create function api.start_auto_top_ups(p_limit integer)
 returns table (started integer, more boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -404,7 +404,7 @@ comment on function api.start_auto_top_ups is
 create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_id uuid)
 returns billing.top_ups
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_top_up billing.top_ups;
@@ -442,7 +442,7 @@ returns table (
 )
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_now timestamptz := billing.now();
@@ -493,7 +493,7 @@ create function api.finish_charge(
 returns setof api.top_ups
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_top_up billing.top_ups;
@@ -529,7 +529,7 @@ create function billing.end_charge(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.top_ups as t
@@ -552,7 +552,7 @@ create function billing.apply_payment_intent(
     p_intent jsonb, out outcome billing.payment_outcome, out organization_id uuid
 )
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_top_up billing.top_ups := billing.lock_top_up(
@@ -610,7 +610,7 @@ $$;
 create function billing.note_card(p_intent jsonb, p_organization_id uuid)
 returns billing.payment_outcome
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if p_organization_id is null

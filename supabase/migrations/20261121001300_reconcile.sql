@@ -156,7 +156,7 @@ create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean)
 returns setof billing.disagreement
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -316,7 +316,7 @@ $$;
 create function billing.apply_news(p_objects jsonb, p_told_at text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_object jsonb;
@@ -361,7 +361,7 @@ create function billing.note_discrepancy(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into billing.discrepancies as d (
@@ -391,7 +391,7 @@ create function api.start_reconciliation(
 returns setof api.reconciliations
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
@@ -412,7 +412,7 @@ create function api.start_scheduled_reconciliation(
 returns setof api.reconciliations
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_id uuid := billing.uuidv7();
@@ -430,7 +430,7 @@ create function api.finish_reconciliation(p_reconciliation_id uuid)
 returns setof api.reconciliations
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.reconciliations as r
@@ -447,7 +447,7 @@ create function api.list_missed_events(p_ids text[])
 returns table (id text)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -472,7 +472,7 @@ create function api.replay_stripe_event(
 returns table (outcome billing.payment_outcome, duplicate boolean)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     select e.outcome, e.duplicate into outcome, duplicate
@@ -502,7 +502,7 @@ create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_liv
 returns table (provider_id text)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update billing.reconciliations as r
@@ -533,7 +533,7 @@ create function api.reconcile_stripe(
 returns table (replayed boolean, discrepancies integer)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_payment_id text := coalesce(p_page #>> '{data,0,payment_intent}', p_subject);
@@ -596,7 +596,7 @@ create function api.list_unlisted_payments(p_window_start timestamptz, p_listed 
 returns table (provider_id text)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -617,7 +617,7 @@ create function api.list_unseen_discrepancies(p_reconciliation_id uuid)
 returns table (provider_id text)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -640,7 +640,7 @@ comment on function api.list_unseen_discrepancies is
 create function billing.verify_next(p_after uuid, p_is_full boolean)
 returns table (organization_ids uuid[], transfers bigint, differences billing.difference[])
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_seen billing.verified[];
@@ -745,7 +745,7 @@ create function billing.note_differences(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing.note_discrepancy(
@@ -791,7 +791,7 @@ create function api.verify_next(p_reconciliation_id uuid, p_after uuid, p_is_ful
 returns setof billing.verification
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_organization_ids uuid[];
@@ -823,7 +823,7 @@ create function api.verify_organization(p_reconciliation_id uuid, p_organization
 returns setof billing.verification
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_differences billing.difference[];
@@ -848,7 +848,7 @@ create function api.list_reconciliations(p_caller jsonb, p_limit integer, p_curs
 returns setof api.reconciliations
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing.authenticate(p_caller, 'admin');
@@ -871,7 +871,7 @@ create function api.list_discrepancies(
 returns setof api.discrepancies
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform billing.authenticate(p_caller, 'admin');

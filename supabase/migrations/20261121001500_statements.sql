@@ -72,7 +72,7 @@ create function billing.last_transfer_before(p_organization_id uuid, p_at timest
 returns bigint
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_found bigint := 0;
@@ -100,7 +100,7 @@ create function billing.find_period(
 returns billing.period
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_to timestamptz := greatest(coalesce(p_to, billing.now()), p_from);
@@ -132,7 +132,7 @@ returns table (
 )
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- By key, however large an organization's share of the ledger is: the rest is others'.
 set enable_seqscan = off
 as $$
@@ -199,7 +199,7 @@ create function api.list_usage_days(p_caller jsonb, p_from timestamptz, p_to tim
 returns table (begins_at timestamptz, ends_at timestamptz, days billing.usage_day[])
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- By key, however large an organization's share of the ledger is: the rest is others'.
 set enable_seqscan = off
 as $$
@@ -252,7 +252,7 @@ returns table (
 )
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -272,7 +272,7 @@ create function api.list_period(
 returns setof api.transactions
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
@@ -339,7 +339,7 @@ create function api.get_receipt(p_caller jsonb, p_top_up_id uuid)
 returns setof api.receipts
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');

@@ -9,7 +9,7 @@
 create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid)
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role text;
@@ -41,7 +41,7 @@ create function billing.authenticate_manager(
 )
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_role text := billing.authenticate_member(p_user_id, p_organization_id);
@@ -65,7 +65,7 @@ returns text
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select u.email from auth.users as u where u.id = p_user_id);

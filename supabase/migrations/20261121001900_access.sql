@@ -32,7 +32,7 @@ returns setof uuid
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claims jsonb := auth.jwt();

@@ -115,6 +115,27 @@ def test_a_temporary_table_misleads_no_function(unchanged: Database) -> None:
             functions.execute("""select * from api.get_wallet('{"passport_hash": "00"}')""")
 
 
+@pytest.mark.parametrize("shadowed", ["jsonb", "text", "timestamptz", "uuid"])
+def test_a_temporary_type_misleads_no_function(
+    unchanged: Database, shadowed: LiteralString
+) -> None:
+    """With an empty search_path a temporary type comes before one of Postgres itself."""
+    calls: list[LiteralString] = [
+        """select * from api.get_wallet('{"passport_hash": "00"}')""",
+        """select * from api.get_wallet('{"user_id": "00000000-0000-0000-0000-000000000000"}')""",
+        """select * from api.register('00000000-0000-0000-0000-000000000000', '', '', '', '')""",
+    ]
+    with psycopg.connect(unchanged.functions_url, autocommit=True) as functions:
+        functions.execute(f"""
+            create function pg_temp.tell(pg_catalog.{shadowed}) returns boolean language plpgsql
+            as $$ begin raise exception 'now I am %', current_user; end $$;
+            create domain pg_temp.{shadowed} as pg_catalog.{shadowed} check (pg_temp.tell(value));
+        """)
+        for call in calls:
+            with pytest.raises(psycopg.DatabaseError, match=r"not_registered|invalid_"):
+                functions.execute(call)
+
+
 @pytest.mark.parametrize("table", _APPEND_ONLY)
 @pytest.mark.parametrize(
     "statement", ["update billing.{} set {} = {}", "delete from billing.{}", "truncate billing.{}"]
