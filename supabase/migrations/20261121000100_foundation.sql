@@ -34,10 +34,10 @@ alter role faregate_reader set statement_timeout = '8s';
 alter default privileges revoke execute on functions from public;
 alter default privileges revoke usage on types from public;
 
--- Functions of api run with the rights of their owner, so no caller may choose what names in them or
--- in what they call mean: names are qualified, and `search_path = pg_catalog, pg_temp` puts a
--- caller's temporary objects last. An empty one would put them first: a temporary type `uuid` before
--- the one of Postgres.
+-- Functions of api run with the rights of their owner, so no caller may choose what names in them
+-- or in what they call mean: names are qualified, and `search_path = pg_catalog, pg_temp` puts a
+-- caller's temporary objects last. An empty one would put them first: a temporary type `uuid`
+-- before the one of Postgres.
 
 grant usage on schema api to faregate_functions, service_role;
 

@@ -19,6 +19,15 @@ comment on table billing.organizations is
 'The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
 is null) until the owner of that address signs in and registers. One that is closed (closed_at) does
 nothing any more; its members still read its books.';
+comment on column billing.organizations.id is 'Time-ordered (UUIDv7).';
+comment on column billing.organizations.name is 'What its people call it; not unique.';
+comment on column billing.organizations.plan_id is 'What it may do and what it pays.';
+comment on column billing.organizations.billing_email is
+'Where receipts and the provider''s mail go.';
+comment on column billing.organizations.claimed_at is
+'When its owner signed in; null: an operator registered it and waits for them.';
+comment on column billing.organizations.closed_at is 'When it was closed; null: it is not.';
+comment on column billing.organizations.created_at is 'When it was registered.';
 
 create table billing.members (
     organization_id uuid not null references billing.organizations (id),
@@ -32,6 +41,10 @@ alter table billing.members enable row level security;
 create index members_user_id on billing.members (user_id);
 comment on table billing.members is
 'A user in an organization, and the role that decides what they may do.';
+comment on column billing.members.organization_id is 'The organization it belongs to.';
+comment on column billing.members.user_id is 'Their login at Supabase Auth.';
+comment on column billing.members.role is 'What they may do: owner, admin or member.';
+comment on column billing.members.created_at is 'When they joined.';
 
 create table billing.audit_log (
     organization_id uuid not null references billing.organizations (id),
@@ -49,6 +62,15 @@ create table billing.audit_log (
 alter table billing.audit_log enable row level security;
 comment on table billing.audit_log is
 'Who did what to whom: identities, passports, plans. Append-only.';
+comment on column billing.audit_log.organization_id is 'The organization it belongs to.';
+comment on column billing.audit_log.id is 'Time-ordered (UUIDv7).';
+comment on column billing.audit_log.actor is
+'Who did it: passport:<id>, user:<id>, stripe or operator.';
+comment on column billing.audit_log.action is 'What they did.';
+comment on column billing.audit_log.subject_id is
+'To whom or what: an organization, a passport, a user.';
+comment on column billing.audit_log.detail is 'What else there is to know.';
+comment on column billing.audit_log.created_at is 'When they did it.';
 create trigger audit_log_append_only before update or delete on billing.audit_log
 for each row execute function billing.refuse_change();
 create trigger audit_log_no_truncate before truncate on billing.audit_log
@@ -65,8 +87,18 @@ create table billing.idempotency_keys (
 );
 alter table billing.idempotency_keys enable row level security;
 comment on table billing.idempotency_keys is
-'The answer a key was given. scope_id is the organization; for a user without one, the user.
-Never holds a secret: a passport''s key is not part of any stored answer.';
+'The answer a key was given. Never holds a secret: a passport''s key is not part of any stored
+answer.';
+comment on column billing.idempotency_keys.scope_id is
+'The organization; for a user without one, the user.';
+comment on column billing.idempotency_keys.key is 'What the caller sent as Idempotency-Key.';
+comment on column billing.idempotency_keys.operation is
+'What it was used for; for another operation it is refused.';
+comment on column billing.idempotency_keys.request_hash is
+'SHA-256 of the request: another one with this key is refused.';
+comment on column billing.idempotency_keys.response is
+'What the first call answered, and every repetition.';
+comment on column billing.idempotency_keys.created_at is 'When the first call was made.';
 
 -- billing.replay: the stored answer of this key; null when the call is new.
 --

@@ -23,8 +23,19 @@ create table billing.passports (
 );
 alter table billing.passports enable row level security;
 comment on table billing.passports is
-'An API key of an organization. Shown once; only its SHA-256 is stored, with the first 12 characters
-so that a person can tell keys apart.';
+'An API key of an organization. Shown once; only its SHA-256 is stored.';
+comment on column billing.passports.organization_id is 'The organization it belongs to.';
+comment on column billing.passports.id is 'Time-ordered (UUIDv7).';
+comment on column billing.passports.name is 'What its people call it; not unique.';
+comment on column billing.passports.permissions is 'What it may do: read, write, billing, admin.';
+comment on column billing.passports.key_hash is 'SHA-256 of the key.';
+comment on column billing.passports.key_prefix is
+'The first 12 characters, so that a person can tell keys apart.';
+comment on column billing.passports.created_by is
+'Who issued it: passport:<id>, user:<id> or operator.';
+comment on column billing.passports.expires_at is 'From then on it opens nothing; null: never.';
+comment on column billing.passports.revoked_at is 'When it was ended before that.';
+comment on column billing.passports.created_at is 'When it was issued.';
 
 create table billing.passport_uses (
     organization_id uuid not null,
@@ -38,6 +49,9 @@ alter table billing.passport_uses enable row level security;
 comment on table billing.passport_uses is
 'When a passport was last used. Apart from the passport, because every call may lock it: two calls
 that rotate each other''s passport would wait for each other.';
+comment on column billing.passport_uses.organization_id is 'The organization it belongs to.';
+comment on column billing.passport_uses.passport_id is 'The passport that was used.';
+comment on column billing.passport_uses.last_used_at is 'To the minute.';
 
 create view api.passports with (security_invoker = true) as
 select
@@ -54,6 +68,7 @@ from billing.passports as p
 left join billing.passport_uses as u
     on u.organization_id = p.organization_id and u.passport_id = p.id;
 comment on view api.passports is 'Passports without their hash.';
+call billing.inherit_comments('api.passports');
 
 create type billing.caller as (
     organization_id uuid,
@@ -303,6 +318,8 @@ begin
 end
 $$;
 grant execute on function api.create_passport to service_role, faregate_functions;
+comment on function api.create_passport is
+'Makes a passport of the caller''s organization, with no more rights than the caller has.';
 
 -- api.list_passports: the organization's passports, newest first, from before p_cursor.
 create function api.list_passports(p_caller jsonb, p_limit integer, p_cursor uuid)
@@ -323,6 +340,8 @@ begin
 end
 $$;
 grant execute on function api.list_passports to service_role, faregate_functions;
+comment on function api.list_passports is
+'Pages through the passports of the caller''s organization, newest first.';
 
 -- billing.lock_passport: a live passport of the caller's organization
 -- that is not stronger than the caller.
@@ -416,6 +435,8 @@ begin
 end
 $$;
 grant execute on function api.rotate_passport to service_role, faregate_functions;
+comment on function api.rotate_passport is
+'Gives a passport a new key; the old one works on for the overlap.';
 
 -- api.revoke_passport: end a passport now.
 --
@@ -457,3 +478,4 @@ begin
 end
 $$;
 grant execute on function api.revoke_passport to service_role, faregate_functions;
+comment on function api.revoke_passport is 'Ends a passport now.';

@@ -81,3 +81,5 @@ select
     m.created_at
 from billing.members as m;
 comment on view api.members is 'The users of each organization and their roles.';
+comment on column api.members.email is 'Where mail reaches them: what they signed up with.';
+call billing.inherit_comments('api.members');
