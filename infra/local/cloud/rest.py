@@ -27,6 +27,9 @@ class Rest:
         headers = [(k, v) for k, v in request.headers.items() if k not in _HOP_BY_HOP]
         if "authorization" not in request.headers and "apikey" in request.headers:
             headers.append(("authorization", f"Bearer {self._keys.bearer(request.headers)}"))
+        if request.method == "HEAD":
+            # PostgREST hangs up after such an answer and does not say so.
+            headers.append(("connection", "close"))
         has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
         outgoing = self._http.build_request(
             request.method,

@@ -1,0 +1,145 @@
+"""Who may do what: the whole list. Tests hold the catalog and a real PostgREST to it.
+
+Views are read through `/rest/v1/<view>`, and only read. Tables are reached by nobody; what stands
+here is whom their policies would show rows, if the schema were open to all. Functions are the only
+way to change anything. What is new must be listed here.
+
+    organization's own               others
+    -------------------------------  -------------------------------------------
+    owner, admin, member             anonymous: the publishable key and no token
+    passport: a token with `read`    outsider: signed in, member of nothing
+    passport with billing: a token   owner of another organization
+    with `read` and `billing`
+"""
+
+PASSPORTS = {
+    "passport": ("read",),
+    "passport with billing": ("read", "billing"),
+}
+
+READ = frozenset({"owner", "admin", "member", *PASSPORTS})
+BILLING = frozenset({"owner", "admin", "passport with billing"})
+NOBODY = frozenset[str]()
+
+# Views of schema api, and who reads the rows of their own organization in them.
+VIEWS = {
+    "organizations": READ,
+    "members": READ,
+    "passports": READ,
+    "wallets": READ,
+    "grants": READ,
+    "transactions": READ,
+    "holds": READ,
+    "sessions": READ,
+    "usage": READ,
+    "notifications": READ,
+    "top_ups": BILLING,
+    "receipts": BILLING,
+    "auto_top_ups": BILLING,
+    "reconciliations": NOBODY,
+    "discrepancies": NOBODY,
+}
+
+# Columns that others than these see empty: views join what not everybody may read.
+COLUMNS = {("grants", "top_up_id"): BILLING}
+
+# Tables of schema billing, and whom the policies alone would show rows of their own organization.
+TABLES = {
+    "organizations": READ,
+    "members": READ,
+    "passports": READ,
+    "passport_uses": READ,
+    "wallets": READ,
+    "grants": READ,
+    "transfers": READ,
+    "holds": READ,
+    "sessions": READ,
+    "outbox": READ,  # notifications only
+    "top_ups": BILLING,
+    "payments": BILLING,
+    "auto_top_ups": BILLING,
+    # The same for everybody, and told by functions.
+    "plans": NOBODY,
+    "prices": NOBODY,
+    "top_up_brackets": NOBODY,
+    # For operators and the rules themselves.
+    "audit_log": NOBODY,
+    "bonus_identities": NOBODY,
+    "clock_offset": NOBODY,  # the sandbox's
+    "discrepancies": NOBODY,
+    "draw_downs": NOBODY,
+    "draws": NOBODY,
+    "idempotency_keys": NOBODY,
+    "payment_events": NOBODY,
+    "reconciliations": NOBODY,
+    "reversals": NOBODY,
+    "saved_cards": NOBODY,
+    "verified": NOBODY,
+}
+
+# Functions of schema api, and the roles that execute them: no other does any.
+EXECUTORS = frozenset({"faregate_functions", "service_role"})
+STRANGERS = frozenset({"anon", "authenticated", "faregate_reader"})
+FUNCTIONS = [
+    "attach_checkout",
+    "capture_hold",
+    "compare_stripe",
+    "create_grant",
+    "create_passport",
+    "create_top_up",
+    "delete_auto_top_up",
+    "estimate_cost",
+    "estimate_session",
+    "expire_grants",
+    "expire_holds",
+    "finish_charge",
+    "finish_reconciliation",
+    "get_auto_top_up",
+    "get_hold",
+    "get_period",
+    "get_receipt",
+    "get_session",
+    "get_statement",
+    "get_top_up",
+    "get_wallet",
+    "heartbeat_session",
+    "list_discrepancies",
+    "list_draws",
+    "list_grants",
+    "list_holds",
+    "list_missed_events",
+    "list_notifications",
+    "list_outbox",
+    "list_passports",
+    "list_period",
+    "list_reconciliations",
+    "list_sessions",
+    "list_top_ups",
+    "list_transactions",
+    "list_unlisted_payments",
+    "list_unseen_discrepancies",
+    "list_usage_days",
+    "mark_enqueued",
+    "open_hold",
+    "receive_stripe_event",
+    "reconcile_stripe",
+    "register",
+    "register_customer",
+    "release_hold",
+    "renew_hold",
+    "replay_stripe_event",
+    "revoke_passport",
+    "rotate_passport",
+    "set_auto_top_up",
+    "start_auto_top_ups",
+    "start_charge",
+    "start_grants",
+    "start_reconciliation",
+    "start_scheduled_reconciliation",
+    "start_session",
+    "stop_session",
+    "sweep_session",
+    "sweep_sessions",
+    "verify_next",
+    "verify_organization",
+]

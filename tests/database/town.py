@@ -1,0 +1,218 @@
+"""Two organizations that have something of everything, and everybody who might look at it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import httpx
+import jwt
+from anyio.from_thread import BlockingPortal
+from psycopg import sql
+
+from infra.local import template
+from tests.database import access
+from tests.harness.answers import done
+from tests.harness.auto_top_ups import AutoTopUps
+from tests.harness.client import Client, Load, load
+from tests.harness.cloud import Cloud
+from tests.harness.platform import Connection, Organization, Platform, User, open_platform
+from tests.harness.postgrest import Postgrest, Rest
+from tests.harness.stripe_account import StripeAccount
+
+READERS = (
+    *("anonymous", "owner", "admin", "member", *access.PASSPORTS, "outsider"),
+    *("owner of another", "member here, owner there"),
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody with a token or none, and what they are in which organization."""
+
+    token: str
+    roles: dict[str, str]
+
+    @property
+    def claims(self) -> Row:
+        """Give what PostgREST would tell the database about them."""
+        if not self.token:
+            return {"role": "anon"}
+        claims: Row = jwt.decode(self.token, options={"verify_signature": False})
+        return claims
+
+
+@dataclass(frozen=True)
+class Town:
+    """The furnished database. Its clock stands still: two readings are the same."""
+
+    platform: Platform
+    rest: Rest
+    ours: Organization
+    theirs: Organization
+    readers: dict[str, Reader]
+
+    def token(self, name: str) -> str:
+        """Give what a reader shows, or the functions themselves."""
+        if name == "service_role":
+            return self.platform.cloud.layout.secrets.secret_key
+        return self.readers[name].token
+
+    def visible(self, view: str, reader: str) -> list[Row]:
+        """Give the rows that a reader may see, column by column."""
+        return [
+            {column: value if self._shows(view, column, role) else None for column, value in row}
+            for organization, role in self.readers[reader].roles.items()
+            if role in access.VIEWS[view]
+            for row in map(dict.items, self.rows(view, organization))
+        ]
+
+    @staticmethod
+    def _shows(view: str, column: str, role: str) -> bool:
+        return role in access.COLUMNS.get((view, column), {role})
+
+    def rows(self, view: str, organization: str) -> list[Row]:
+        """Give the rows of an organization in a view, as the owner of the database sees them."""
+        key = "id" if view == "organizations" else "organization_id"
+        query = sql.SQL("select to_jsonb(v) from api.{} as v where v.{} = %s").format(
+            sql.Identifier(view), sql.Identifier(key)
+        )
+        return [row for (row,) in self.platform.owner.execute(query, [organization])]
+
+    def check(self) -> None:
+        """Fail where there is nothing to see: that would prove nothing."""
+        assert set(self.readers) == set(READERS)
+        for view, allowed in access.VIEWS.items():
+            for organization in (self.ours.id, self.theirs.id):
+                assert not allowed or self.rows(view, organization), f"no row in {view}"
+        empty = [table for table, count, _ in self.contents() if not count]
+        assert empty == []
+
+    def contents(self) -> list[tuple[Any, ...]]:
+        """Digest every row of every table: what nobody here may change."""
+        return contents(self.platform.owner)
+
+
+_TABLES: LiteralString = """
+select c.relnamespace::regnamespace::text, c.relname
+from pg_class as c
+where c.relnamespace = any(array['billing', 'auth']::regnamespace[]) and c.relkind in ('r', 'p')
+order by 1, 2
+"""
+_DIGEST = "select {}, count(*), md5(string_agg(t::text, '|' order by t::text)) from {}.{} as t"
+
+
+def contents(owner: Connection) -> list[tuple[Any, ...]]:
+    digests = [
+        sql.SQL(_DIGEST).format(f"{schema}.{name}", sql.Identifier(schema), sql.Identifier(name))
+        for schema, name in owner.execute(_TABLES).fetchall()
+    ]
+    return owner.execute(sql.SQL(" union all ").join(digests)).fetchall()
+
+
+@contextmanager
+def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Iterator[Town]:
+    """Furnish a database of its own, mostly through the functions."""
+    with ExitStack() as stack:
+        database = stack.enter_context(template.clone())
+        platform = stack.enter_context(open_platform(database, cloud))
+        settings = cloud.layout.functions_environment() | {"DATABASE_URL": database.functions_url}
+
+        def function(name: str, **more: str) -> Client:
+            return stack.enter_context(load(portal, name, settings | more))
+
+        http = stack.enter_context(httpx.Client(trust_env=False))
+        account = StripeAccount(platform, function, http)
+        operator = platform.operator()
+        owner, ours = _furnish(platform, function, account, operator)
+        other, theirs = _furnish(platform, function, account, operator)
+        readers = _readers(platform, owner, ours, other, theirs)
+        _stop_the_clock(platform)
+        postgrest.serve(database)
+        town = Town(platform, Rest(cloud, http), ours, theirs, readers)
+        town.check()
+        yield town
+
+
+def _furnish(
+    platform: Platform, function: Load, account: StripeAccount, operator: Organization
+) -> tuple[User, Organization]:
+    owner = platform.user()
+    made = done(function("register").post("/v1/register", {}, by=owner.token), 201)
+    organization = Organization(made["organization"]["id"], made["passport"]["key"])
+    desk = AutoTopUps(platform, function)
+    payment = desk.save_card(organization)
+    done(desk.set(organization))
+    _run_a_session(platform, function("sessions"), organization)
+    _capture(function("holds"), operator, organization)
+    account.refund(payment["id"], 100)
+    for event in account.events():
+        if event["type"].startswith("refund.") and "succeeded" in json.dumps(event):
+            account.tell(event)
+    _audit(platform, organization)
+    return owner, organization
+
+
+def _run_a_session(platform: Platform, sessions: Client, organization: Organization) -> None:
+    by, path = organization.passport, "/v1/sessions"
+    session = done(sessions.post(path, {"tier": "small"}, by=by), 201)
+    platform.advance(90)
+    done(sessions.post(f"{path}/{session['id']}/stop", {}, by=by))
+
+
+def _capture(holds: Client, operator: Organization, organization: Organization) -> None:
+    # More than the bonus, so that two grants pay; and less than the hold keeps.
+    body: Row = {"organization_id": organization.id, "amount": "8.00", "expires_in_seconds": 3600}
+    hold = done(holds.post("/v1/holds", body, by=operator.passport), 201)
+    body = {"organization_id": organization.id, "amount": "7.00", "final": False}
+    done(holds.post(f"/v1/holds/{hold['id']}/capture", body, by=operator.passport))
+
+
+def _audit(platform: Platform, organization: Organization) -> None:
+    """Write what the reconciliation would: it also finds what other tests did at Stripe."""
+    platform.run("insert into billing.reconciliations (started_by) values ('test')")
+    platform.run(
+        "insert into billing.discrepancies (kind, organization_id, subject)"
+        " values ('ledger', %s, 'test')",
+        organization.id,
+    )
+    platform.run(
+        "insert into billing.verified (organization_id, sequence, settled_micros, held_micros,"
+        " debt_micros, provider_micros) values (%s, 0, 0, 0, 0, 0)",
+        organization.id,
+    )
+
+
+def _readers(
+    platform: Platform, owner: User, ours: Organization, other: User, theirs: Organization
+) -> dict[str, Reader]:
+    admin, member, outsider, both = (platform.user() for _ in range(4))
+    platform.join(admin, ours, "admin")
+    platform.join(member, ours, "member")
+    platform.join(both, ours, "member")
+    platform.join(both, theirs, "owner")
+    readers = {
+        "anonymous": Reader("", {}),
+        "owner": Reader(owner.token, {ours.id: "owner"}),
+        "admin": Reader(admin.token, {ours.id: "admin"}),
+        "member": Reader(member.token, {ours.id: "member"}),
+        "outsider": Reader(outsider.token, {}),
+        "owner of another": Reader(other.token, {theirs.id: "owner"}),
+        "member here, owner there": Reader(both.token, {ours.id: "member", theirs.id: "owner"}),
+    }
+    for name, permissions in access.PASSPORTS.items():
+        key = platform.passport(ours.id, *permissions)
+        token = platform.cloud.passport_token(ours.id, platform.passport_id(key))
+        readers[name] = Reader(token, {ours.id: name})
+    return readers
+
+
+def _stop_the_clock(platform: Platform) -> None:
+    platform.alter(
+        sql.SQL(
+            "create or replace function billing.now() returns timestamptz"
+            " language sql volatile parallel safe return timestamptz {}"
+        ).format(sql.Literal(platform.value("select billing.now()::text")))
+    )
