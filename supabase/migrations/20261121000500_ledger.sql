@@ -183,7 +183,7 @@ for each row execute function billing.refuse_change();
 create trigger draw_downs_no_truncate before truncate on billing.draw_downs
 for each statement execute function billing.refuse_change();
 
-create view billing.draws as
+create view billing.draws with (security_invoker = true) as
 select
     t.organization_id,
     t.sequence,

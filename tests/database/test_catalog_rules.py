@@ -18,9 +18,10 @@ _RULES: dict[str, LiteralString] = {
         select c.oid::regclass from pg_class as c
         where c.relnamespace = 'api'::regnamespace and c.relkind in ('r', 'p', 'm', 'f', 'S')
     """,
-    "views of api run with the rights of their reader": """
+    "views run with the rights of their reader": """
         select c.oid::regclass from pg_class as c
-        where c.relnamespace = 'api'::regnamespace and c.relkind = 'v'
+        where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and c.relkind = 'v'
             and not coalesce(c.reloptions, '{}') @> array['security_invoker=true']
     """,
     # Not an empty one: temporary types would come before those of Postgres itself.
