@@ -7,16 +7,17 @@ import pytest
 
 from infra.local.template import Database
 
-# Views and functions of both schemas, and who is neither the owner nor invited.
+# Views and functions of all schemas, and who is neither the owner nor invited.
 _RULES: dict[str, LiteralString] = {
     "every table of billing has row level security": """
         select c.oid::regclass from pg_class as c
         where c.relnamespace = 'billing'::regnamespace
             and c.relkind in ('r', 'p') and not c.relrowsecurity
     """,
-    "there is no table in api": """
+    "there is no table in api or ops": """
         select c.oid::regclass from pg_class as c
-        where c.relnamespace = 'api'::regnamespace and c.relkind in ('r', 'p', 'm', 'f', 'S')
+        where c.relnamespace in ('api'::regnamespace, 'ops'::regnamespace)
+            and c.relkind in ('r', 'p', 'm', 'f', 'S')
     """,
     "views run with the rights of their reader": """
         select c.oid::regclass from pg_class as c
@@ -27,14 +28,18 @@ _RULES: dict[str, LiteralString] = {
     # Not an empty one: temporary types would come before those of Postgres itself.
     "every function looks for names in Postgres first, or has a bound body": """
         select p.oid::regprocedure from pg_proc as p
-        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        where p.pronamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
             and p.prosqlbody is null
             and not coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']
     """,
     "only functions of api run with their owner's rights": """
         select p.oid::regprocedure from pg_proc as p
         where p.prosecdef is distinct from (p.pronamespace = 'api'::regnamespace)
-            and p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+            and p.pronamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
             -- These two answer the readers of views, who may not look where they do.
             and p.proname not in ('readable', 'user_email')
     """,
@@ -55,25 +60,26 @@ _RULES: dict[str, LiteralString] = {
             and r.rolname in ('service_role', 'faregate_functions')
             and not has_function_privilege(r.oid, p.oid, 'execute')
     """,
-    "nobody but the owner has any right in billing": """
+    "nobody but the owner has any right in billing or ops": """
         with acls as (
             select nspname::text as subject, nspowner as owner,
                 acldefault('n', nspowner) as initial, nspacl as acl
-            from pg_namespace where nspname = 'billing'
+            from pg_namespace where nspname in ('billing', 'ops')
             union all
             select oid::regclass::text, relowner,
                 acldefault(case when relkind = 'S' then 's' else 'r' end::"char", relowner), relacl
             from pg_class
-            where relnamespace = 'billing'::regnamespace and relkind not in ('i', 'I', 'c')
+            where relnamespace in ('billing'::regnamespace, 'ops'::regnamespace)
+                and relkind not in ('i', 'I', 'c')
             union all
             select oid::regprocedure::text, proowner, acldefault('f', proowner), proacl
-            from pg_proc where pronamespace = 'billing'::regnamespace
+            from pg_proc where pronamespace in ('billing'::regnamespace, 'ops'::regnamespace)
             union all
             -- Neither arrays nor the row types of tables have rights of their own.
             select t.oid::regtype::text, t.typowner, acldefault('T', t.typowner), t.typacl
             from pg_type as t
             left join pg_class as c on c.oid = t.typrelid
-            where t.typnamespace = 'billing'::regnamespace
+            where t.typnamespace in ('billing'::regnamespace, 'ops'::regnamespace)
                 and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
         )
         select s.subject, a.grantee, a.privilege_type
@@ -112,22 +118,41 @@ _RULES: dict[str, LiteralString] = {
     """,
     "no function of api has two forms": """
         select p.proname from pg_proc as p
-        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        where p.pronamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
         group by p.pronamespace, p.proname having count(*) > 1
     """,
     "every parameter says that it is one": """
         select p.oid::regprocedure, n.name
         from pg_proc as p
         cross join unnest(p.proargnames, p.proargmodes::text []) as n (name, mode)
-        where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        where p.pronamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
             and coalesce(n.mode, 'i') = 'i' and n.name not like 'p\\_%'
     """,
     "every table, view and type has a comment": """
         select c.oid::regclass from pg_class as c
-        where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        where c.relnamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
             and c.relkind in ('r', 'p', 'v', 'c') and obj_description(c.oid, 'pg_class') is null
             -- `comment on type` of a composite type is kept with the type.
             and obj_description(c.reltype, 'pg_type') is null
+    """,
+    "every column of ops has a comment, which tells its unit": """
+        select c.oid::regclass, a.attname
+        from pg_attribute as a
+        inner join pg_class as c on c.oid = a.attrelid
+        where c.relnamespace = 'ops'::regnamespace and a.attnum > 0
+            and col_description(c.oid, a.attnum) !~ case
+                when a.attname like '%\\_micros' then 'µ[$]'
+                when a.attname like '%\\_usd' then 'USD'
+                when a.attname like '%\\_seconds' then '[Ss]econds'
+                when a.atttypid in ('timestamptz'::regtype, 'date'::regtype) then 'UTC'
+                else '.'
+            end is not false
     """,
     "every foreign key has an index that begins with its columns": """
         select k.conrelid::regclass, k.conname
@@ -169,7 +194,9 @@ _RULES: dict[str, LiteralString] = {
         select a.attrelid::regclass, a.attname
         from pg_attribute as a
         inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'c')
-        where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+        where c.relnamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
             and (
                 a.attname like '%\\_micros'
                 and a.atttypid not in ('bigint'::regtype, 'billing.amount'::regtype)

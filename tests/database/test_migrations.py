@@ -15,10 +15,10 @@ from tests.database.superuser import superuser_url
 
 _CATALOG: LiteralString = """
     select c.oid::regclass::text, c.relfilenode::text from pg_class as c
-    where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace)
+    where c.relnamespace in ('api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace)
     union all
     select p.oid::regprocedure::text, md5(pg_get_functiondef(p.oid)) from pg_proc as p
-    where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace)
+    where p.pronamespace in ('api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace)
     order by 1, 2
 """
 

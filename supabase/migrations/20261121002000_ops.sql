@@ -1,0 +1,632 @@
+-- What operators look at, in the Supabase dashboard or by any client of the owner's.
+--
+-- Ordinary views: they run with their owner's rights, and nobody else has any right here. PostgREST
+-- does not serve this schema. Amounts stand twice: in µ$ to reckon with (_micros), in USD to read
+-- (_usd), the same to the last digit. Days and times are UTC.
+
+create schema ops;
+comment on schema ops is
+'What operators look at: revenue, margin, what runs dry, what is stuck, what disagrees. Nobody but
+the owner of the database has any right here.';
+
+-- ops.usd: micro-dollars as dollars, exactly.
+create function ops.usd(p_micros bigint)
+returns numeric
+language sql
+immutable parallel safe
+return p_micros * 0.000001;
+
+-- ops.day: the day (UTC) of a moment.
+create function ops.day(p_at timestamptz)
+returns date
+language sql
+immutable parallel safe
+return (p_at at time zone 'UTC')::date;
+
+-- ops.age_seconds: how long ago a moment was.
+create function ops.age_seconds(p_at timestamptz)
+returns bigint
+language sql
+volatile parallel safe
+return extract(epoch from billing.now() - p_at)::bigint;
+
+-- ops.revenue_kind: what an account's revenue is for; null: it is no account of revenue.
+create function ops.revenue_kind(p_account billing.account)
+returns text
+language sql
+immutable parallel safe
+return case p_account
+    when 'revenue_sessions' then 'sessions'
+    when 'revenue_usage' then 'usage'
+end;
+
+create view ops.revenue_by_day as
+with days as (
+    select
+        ops.day(t.created_at) as day,
+        ops.revenue_kind(t.credit_account) as kind,
+        count(*) as charges,
+        sum(t.amount_micros)::bigint as amount_micros
+    from billing.transfers as t
+    where ops.revenue_kind(t.credit_account) is not null
+    group by day, kind
+)
+
+select
+    d.day,
+    d.kind,
+    d.charges,
+    d.amount_micros,
+    ops.usd(d.amount_micros) as amount_usd
+from days as d
+order by d.day desc, d.kind asc;
+comment on view ops.revenue_by_day is
+'What customers were charged, by day and kind. Adds up the ledger each time it is read.';
+comment on column ops.revenue_by_day.day is 'The day (UTC) of the charge.';
+comment on column ops.revenue_by_day.kind is 'What was charged for: sessions, usage, …';
+comment on column ops.revenue_by_day.charges is 'How many charges there were.';
+comment on column ops.revenue_by_day.amount_micros is 'Their sum, in µ$.';
+comment on column ops.revenue_by_day.amount_usd is 'Their sum, in USD.';
+
+-- Promotional money is a cost where it paid for something: a charge, or the debt that an earlier
+-- charge had left. What is taken back of a bonus that is spent becomes a debt of the customer, who
+-- then pays for it after all. So the margin of all days is the money at the provider and what
+-- customers owe, less the paid money that wallets still have or that expired.
+create view ops.margin_by_day as
+with shared as (
+    select
+        d.organization_id,
+        d.sequence,
+        sum(d.amount_micros) as promotional_micros
+    from billing.draw_downs as d
+    inner join billing.grants as g on g.organization_id = d.organization_id and g.id = d.grant_id
+    where g.category = 'promotional'
+    group by d.organization_id, d.sequence
+),
+
+days as (
+    select
+        ops.day(t.created_at) as day,
+        sum(case
+            when ops.revenue_kind(t.credit_account) is not null then t.amount_micros
+            else 0
+        end)::bigint as revenue_micros,
+        sum(case
+            when t.debit_account = 'debt' and t.credit_account = 'promotion' then -t.amount_micros
+            when t.debit_account = 'promotion' and t.credit_account = 'debt' then t.amount_micros
+            when t.debit_account <> 'wallet' then 0
+            when g.category = 'promotional' then t.amount_micros
+            else coalesce(s.promotional_micros, 0)
+        end)::bigint as promotional_micros,
+        sum(case
+            when t.debit_account = 'provider_fees' then t.amount_micros
+            when t.credit_account = 'provider_fees' then -t.amount_micros
+            else 0
+        end)::bigint as provider_fees_micros
+    from billing.transfers as t
+    left join billing.grants as g on g.organization_id = t.organization_id and g.id = t.grant_id
+    left join shared as s on s.organization_id = t.organization_id and s.sequence = t.sequence
+    where
+        ops.revenue_kind(t.credit_account) is not null
+        or t.debit_account in ('debt', 'provider_fees')
+        or t.credit_account in ('debt', 'provider_fees')
+    group by day
+)
+
+select
+    d.day,
+    d.revenue_micros,
+    ops.usd(d.revenue_micros) as revenue_usd,
+    d.promotional_micros,
+    ops.usd(d.promotional_micros) as promotional_usd,
+    d.provider_fees_micros,
+    ops.usd(d.provider_fees_micros) as provider_fees_usd,
+    d.revenue_micros - d.promotional_micros - d.provider_fees_micros as margin_micros,
+    ops.usd(d.revenue_micros - d.promotional_micros - d.provider_fees_micros) as margin_usd
+from days as d
+order by d.day desc;
+comment on view ops.margin_by_day is
+'Revenue by day, less what is known to have paid for it: promotional money and the payment
+provider''s fees for disputes. What the resources themselves cost is not known yet. Adds up the
+ledger each time it is read.';
+comment on column ops.margin_by_day.day is 'The day (UTC) of the transfers.';
+comment on column ops.margin_by_day.revenue_micros is 'What customers were charged, in µ$.';
+comment on column ops.margin_by_day.revenue_usd is 'What customers were charged, in USD.';
+comment on column ops.margin_by_day.promotional_micros is
+'What of it bonuses and gifts paid, in µ$: less where a spent bonus was taken back.';
+comment on column ops.margin_by_day.promotional_usd is
+'What of it bonuses and gifts paid, in USD: less where a spent bonus was taken back.';
+comment on column ops.margin_by_day.provider_fees_micros is
+'The payment provider''s fees for disputes, in µ$: less where it gave one back.';
+comment on column ops.margin_by_day.provider_fees_usd is
+'The payment provider''s fees for disputes, in USD: less where it gave one back.';
+comment on column ops.margin_by_day.margin_micros is
+'Revenue less promotional money and fees, in µ$.';
+comment on column ops.margin_by_day.margin_usd is
+'Revenue less promotional money and fees, in USD.';
+
+create view ops.organizations as
+with running as (
+    select
+        h.organization_id,
+        count(*) as sessions
+    from billing.holds as h
+    where h.kind = 'session' and h.due_at is not null
+    group by h.organization_id
+)
+
+select
+    o.id as organization_id,
+    o.name,
+    o.plan_id as plan,
+    m.owner_emails,
+    o.billing_email,
+    w.settled_micros - w.held_micros as available_micros,
+    ops.usd(w.settled_micros - w.held_micros) as available_usd,
+    w.held_micros,
+    ops.usd(w.held_micros) as held_usd,
+    w.debt_micros,
+    ops.usd(w.debt_micros) as debt_usd,
+    p.paid_micros,
+    ops.usd(p.paid_micros) as paid_usd,
+    p.returned_micros,
+    ops.usd(p.returned_micros) as returned_usd,
+    coalesce(r.sessions, 0) as running_sessions,
+    greatest(o.created_at, t.created_at, u.last_used_at) as last_active_at,
+    o.created_at,
+    o.claimed_at,
+    o.closed_at
+from billing.organizations as o
+inner join billing.wallets as w on w.organization_id = o.id
+left join billing.transfers as t
+    on t.organization_id = o.id and t.sequence = w.last_sequence
+left join running as r on r.organization_id = o.id
+cross join
+    lateral (
+        select
+            coalesce(sum(y.amount_micros), 0)::bigint as paid_micros,
+            coalesce(sum(y.refunded_micros + y.disputed_micros), 0)::bigint as returned_micros
+        from billing.payments as y
+        where y.organization_id = o.id
+    ) as p
+cross join
+    lateral (
+        select string_agg(a.email, ', ' order by a.email) as owner_emails
+        from billing.members as e
+        inner join auth.users as a on a.id = e.user_id
+        where e.organization_id = o.id and e.role = 'owner'
+    ) as m
+cross join lateral (
+    select max(s.last_used_at) as last_used_at
+    from billing.passport_uses as s
+    where s.organization_id = o.id
+) as u;
+comment on view ops.organizations is
+'Every customer: who, what they have, owe and paid, what runs.';
+comment on column ops.organizations.organization_id is 'The organization''s id.';
+comment on column ops.organizations.name is 'Its name.';
+comment on column ops.organizations.plan is 'Its plan.';
+comment on column ops.organizations.owner_emails is
+'The addresses of its owners; null: nobody has claimed it yet.';
+comment on column ops.organizations.billing_email is 'Where its receipts go.';
+comment on column ops.organizations.available_micros is 'What it can spend, in µ$.';
+comment on column ops.organizations.available_usd is 'What it can spend, in USD.';
+comment on column ops.organizations.held_micros is 'What holds keep besides, in µ$.';
+comment on column ops.organizations.held_usd is 'What holds keep besides, in USD.';
+comment on column ops.organizations.debt_micros is
+'What it owes, in µ$: while it owes anything it is frozen.';
+comment on column ops.organizations.debt_usd is
+'What it owes, in USD: while it owes anything it is frozen.';
+comment on column ops.organizations.paid_micros is 'All it ever paid, in µ$.';
+comment on column ops.organizations.paid_usd is 'All it ever paid, in USD.';
+comment on column ops.organizations.returned_micros is
+'What of that went back by refunds and disputes, in µ$.';
+comment on column ops.organizations.returned_usd is
+'What of that went back by refunds and disputes, in USD.';
+comment on column ops.organizations.running_sessions is 'How many of its sessions run.';
+comment on column ops.organizations.last_active_at is
+'When (UTC) money of it last moved or one of its passports was last used.';
+comment on column ops.organizations.created_at is 'When (UTC) it was made.';
+comment on column ops.organizations.claimed_at is
+'When (UTC) its first owner registered; null: an operator made it and it waits for them.';
+comment on column ops.organizations.closed_at is 'When (UTC) it was closed; null: it is open.';
+
+-- Its sessions can spend what is available and what is held for them, less what has run since they
+-- were last charged. What other holds keep is promised to others.
+create view ops.wallets_running_dry as
+with clock as (
+    select billing.now() as now_at
+),
+
+running as (
+    select
+        h.organization_id,
+        c.now_at,
+        sum(s.hourly_price_micros)::bigint as hourly_micros,
+        sum(
+            h.amount_micros
+            - billing.session_cost(s.hourly_price_micros, s.started_at, c.now_at)
+        )::bigint as unspent_micros
+    from billing.holds as h
+    inner join billing.sessions as s on s.organization_id = h.organization_id and s.id = h.id
+    cross join clock as c
+    where h.kind = 'session' and h.due_at is not null
+    group by h.organization_id, c.now_at
+),
+
+burning as (
+    select
+        o.organization_id,
+        o.name,
+        o.owner_emails,
+        o.running_sessions,
+        r.now_at,
+        r.hourly_micros,
+        o.available_micros + r.unspent_micros as left_micros
+    from running as r
+    inner join ops.organizations as o on o.organization_id = r.organization_id
+)
+
+select
+    b.organization_id,
+    b.name,
+    b.owner_emails,
+    b.running_sessions,
+    b.hourly_micros,
+    ops.usd(b.hourly_micros) as hourly_usd,
+    b.left_micros,
+    ops.usd(b.left_micros) as left_usd,
+    b.now_at + b.left_micros::numeric / b.hourly_micros * interval '1 hour' as dry_at,
+    case
+        when a.status is null then 'none'
+        when a.status = 'active' and a.is_capped then 'capped'
+        else a.status::text
+    end as auto_top_up
+from burning as b
+left join api.auto_top_ups as a on a.organization_id = b.organization_id
+where b.left_micros < 24 * b.hourly_micros
+order by dry_at asc;
+comment on view ops.wallets_running_dry is
+'Organizations whose running sessions end within 24 hours for want of money, if all run on and no
+money comes. That a grant may expire before is not foreseen.';
+comment on column ops.wallets_running_dry.organization_id is 'The organization''s id.';
+comment on column ops.wallets_running_dry.name is 'Its name.';
+comment on column ops.wallets_running_dry.owner_emails is 'The addresses of its owners.';
+comment on column ops.wallets_running_dry.running_sessions is 'How many of its sessions run.';
+comment on column ops.wallets_running_dry.hourly_micros is 'What they cost an hour, in µ$.';
+comment on column ops.wallets_running_dry.hourly_usd is 'What they cost an hour, in USD.';
+comment on column ops.wallets_running_dry.left_micros is
+'What they can still spend, in µ$; negative where a sweep is late.';
+comment on column ops.wallets_running_dry.left_usd is
+'What they can still spend, in USD; negative where a sweep is late.';
+comment on column ops.wallets_running_dry.dry_at is 'When (UTC) that is spent.';
+comment on column ops.wallets_running_dry.auto_top_up is
+'Whether its card is charged before: active. It is not: capped (for this month), paused, none.';
+
+-- The outbox knows what was handed to the queue, and not what the queue did. Whether that is done
+-- shows where it was to be done: the session has ended, the top-up is paid or has failed.
+create view ops.stuck_outbox as
+with stuck as (
+    select
+        o.*,
+        'not enqueued' as problem
+    from billing.outbox as o
+    where
+        o.enqueued_at is null
+        and o.topic <> 'notification'
+        and o.created_at < (select billing.now()) - interval '2 minutes'
+    union all
+    select
+        o.*,
+        'not done' as problem
+    from billing.holds as h
+    inner join billing.outbox as o
+        on
+            o.organization_id = h.organization_id
+            and h.id::text = o.payload ->> 'session_id'
+            -- Else its end has moved since.
+            and o.run_at = h.expires_at
+    where
+        h.kind = 'session'
+        and h.due_at < (select billing.now()) - interval '10 minutes'
+        and o.topic = 'stop_session'
+        and o.enqueued_at is not null
+    union all
+    select
+        o.*,
+        'not done' as problem
+    from billing.top_ups as t
+    inner join billing.outbox as o
+        on o.organization_id = t.organization_id and t.id::text = o.payload ->> 'top_up_id'
+    where
+        t.kind = 'automatic'
+        and t.status in ('pending', 'processing')
+        and o.topic = 'charge_top_up'
+        and o.enqueued_at is not null
+        and o.run_at < (select billing.now()) - interval '10 minutes'
+)
+
+select
+    s.organization_id,
+    o.name,
+    s.id,
+    s.topic,
+    s.problem,
+    s.payload,
+    s.created_at,
+    s.run_at,
+    s.enqueued_at,
+    ops.age_seconds(greatest(s.created_at, s.run_at)) as late_seconds
+from stuck as s
+inner join billing.organizations as o on o.id = s.organization_id
+order by s.created_at asc;
+comment on view ops.stuck_outbox is
+'What should have happened outside by now: not handed to its queue within 2 minutes, or not done 10
+minutes after its time. Notifications are read, not done, and never stuck.';
+comment on column ops.stuck_outbox.organization_id is 'Whose it is.';
+comment on column ops.stuck_outbox.name is 'That organization''s name.';
+comment on column ops.stuck_outbox.id is 'The row''s id, and the name of its task in the queue.';
+comment on column ops.stuck_outbox.topic is 'The task''s queue and function.';
+comment on column ops.stuck_outbox.problem is 'not enqueued, or enqueued but not done.';
+comment on column ops.stuck_outbox.payload is 'What the task is told.';
+comment on column ops.stuck_outbox.created_at is 'When (UTC) it was written.';
+comment on column ops.stuck_outbox.run_at is 'When (UTC) it is to be done.';
+comment on column ops.stuck_outbox.enqueued_at is 'When (UTC) the queue got it; null: not yet.';
+comment on column ops.stuck_outbox.late_seconds is
+'How many seconds ago it was to be done; negative: there is still so much time.';
+
+create view ops.open_discrepancies as
+select
+    d.id,
+    d.kind,
+    d.organization_id,
+    o.name,
+    d.subject,
+    d.ledger_rule,
+    d.expected_micros,
+    ops.usd(d.expected_micros) as expected_usd,
+    d.found_micros,
+    ops.usd(d.found_micros) as found_usd,
+    d.found_micros - d.expected_micros as difference_micros,
+    ops.usd(d.found_micros - d.expected_micros) as difference_usd,
+    d.note,
+    d.first_seen_at,
+    d.last_seen_at,
+    ops.age_seconds(d.first_seen_at) as age_seconds
+from billing.discrepancies as d
+left join billing.organizations as o on o.id = d.organization_id
+where d.resolved_at is null
+order by d.first_seen_at;
+comment on view ops.open_discrepancies is
+'Where the provider, our payments and the ledger disagree, oldest first. Each run of the
+reconciliation looks again; one that agrees leaves this list.';
+comment on column ops.open_discrepancies.id is 'The discrepancy''s id.';
+comment on column ops.open_discrepancies.kind is 'Which two sides disagree, and in what.';
+comment on column ops.open_discrepancies.organization_id is
+'Whose books it is about; null: that is not known.';
+comment on column ops.open_discrepancies.name is 'That organization''s name.';
+comment on column ops.open_discrepancies.subject is
+'The provider''s object, or what the ledger''s rule is about.';
+comment on column ops.open_discrepancies.ledger_rule is
+'Which rule the ledger breaks; null: it is about the provider.';
+comment on column ops.open_discrepancies.expected_micros is
+'What the provider says or the transfers add up to, in µ$. Where a rule counts, 1 is one.';
+comment on column ops.open_discrepancies.expected_usd is
+'What the provider says or the transfers add up to, in USD. Where a rule counts, 0.000001 is one.';
+comment on column ops.open_discrepancies.found_micros is
+'What our books say, in µ$. Where a rule counts, 1 is one.';
+comment on column ops.open_discrepancies.found_usd is
+'What our books say, in USD. Where a rule counts, 0.000001 is one.';
+comment on column ops.open_discrepancies.difference_micros is 'Found less expected, in µ$.';
+comment on column ops.open_discrepancies.difference_usd is 'Found less expected, in USD.';
+comment on column ops.open_discrepancies.note is
+'What the provider says of an amount that is not in whole cents of USD.';
+comment on column ops.open_discrepancies.first_seen_at is 'When (UTC) it was first seen.';
+comment on column ops.open_discrepancies.last_seen_at is 'When (UTC) it was last seen.';
+comment on column ops.open_discrepancies.age_seconds is 'Seconds since it was first seen.';
+
+create view ops.unfinished_reconciliations as
+select
+    r.id,
+    r.started_by,
+    r.window_start,
+    r.window_end,
+    r.compared,
+    r.replayed,
+    r.verified,
+    r.discrepancies,
+    r.started_at,
+    ops.age_seconds(r.started_at) as age_seconds,
+    (
+        select min(f.finished_at)
+        from billing.reconciliations as f
+        where
+            f.started_at > r.started_at
+            and f.window_start <= r.window_end
+            and f.window_end > r.window_end
+    ) as followed_at
+from billing.reconciliations as r
+where r.finished_at is null
+order by r.started_at desc;
+comment on view ops.unfinished_reconciliations is
+'Runs that go on, or that broke off because the provider or we failed: newest first.';
+comment on column ops.unfinished_reconciliations.id is 'The run''s id.';
+comment on column ops.unfinished_reconciliations.started_by is 'The scheduler, or which passport.';
+comment on column ops.unfinished_reconciliations.window_start is
+'From when (UTC) on it asked the provider; null: it only verifies the ledger.';
+comment on column ops.unfinished_reconciliations.window_end is
+'Until when (UTC) it asked the provider; null: it only verifies the ledger.';
+comment on column ops.unfinished_reconciliations.compared is
+'How many of the provider''s objects it has compared.';
+comment on column ops.unfinished_reconciliations.replayed is
+'How many news only this run has brought.';
+comment on column ops.unfinished_reconciliations.verified is
+'How many organizations'' books it has verified.';
+comment on column ops.unfinished_reconciliations.discrepancies is
+'How many disagreements it has seen.';
+comment on column ops.unfinished_reconciliations.started_at is 'When (UTC) it began.';
+comment on column ops.unfinished_reconciliations.age_seconds is 'Seconds since then.';
+comment on column ops.unfinished_reconciliations.followed_at is
+'When (UTC) a later run finished that went on where this one ended; null: none has.';
+
+create view ops.payments_to_review as
+select
+    e.organization_id,
+    o.name,
+    e.provider,
+    e.id as event_id,
+    e.type,
+    coalesce(
+        e.payload #>> '{data,object,payment_intent}', e.payload #>> '{data,object,id}'
+    ) as provider_payment_id,
+    concat_ws(
+        ' ',
+        coalesce(
+            e.payload #>> '{data,object,amount_total}',
+            e.payload #>> '{data,object,amount_received}',
+            e.payload #>> '{data,object,amount}'
+        ),
+        e.payload #>> '{data,object,currency}'
+    ) as provider_amount,
+    exists(
+        select from billing.payments as p
+        where
+            p.provider = e.provider
+            and p.provider_payment_id = coalesce(
+                e.payload #>> '{data,object,payment_intent}', e.payload #>> '{data,object,id}'
+            )
+    ) as is_credited,
+    e.received_at,
+    ops.age_seconds(e.received_at) as age_seconds
+from billing.payment_events as e
+left join billing.organizations as o on o.id = e.organization_id
+where e.outcome = 'needs_review'
+order by e.received_at desc;
+comment on view ops.payments_to_review is
+'Notifications of money that nobody could tell what to do with, newest first: another currency, or
+credited already. They stay here; what of it is still open is in open_discrepancies.';
+comment on column ops.payments_to_review.organization_id is
+'Whose payment it is about; null: that is not known.';
+comment on column ops.payments_to_review.name is 'That organization''s name.';
+comment on column ops.payments_to_review.provider is 'The payment provider.';
+comment on column ops.payments_to_review.event_id is 'The provider''s id of the notification.';
+comment on column ops.payments_to_review.type is 'What happened, in the provider''s words.';
+comment on column ops.payments_to_review.provider_payment_id is
+'The provider''s id of the payment, or else of what it is about.';
+comment on column ops.payments_to_review.provider_amount is
+'The provider''s amount in the smallest unit of its currency: 2500 eur is 25 euros.';
+comment on column ops.payments_to_review.is_credited is 'Whether our books have this payment.';
+comment on column ops.payments_to_review.received_at is 'When (UTC) we were told.';
+comment on column ops.payments_to_review.age_seconds is 'Seconds since then.';
+
+create view ops.paused_auto_top_ups as
+select
+    a.organization_id,
+    o.name,
+    o.owner_emails,
+    a.paused_reason,
+    a.updated_at as paused_at,
+    a.threshold_micros::bigint as threshold_micros,
+    ops.usd(a.threshold_micros) as threshold_usd,
+    a.amount_micros,
+    ops.usd(a.amount_micros) as amount_usd,
+    o.available_micros,
+    o.available_usd,
+    o.running_sessions
+from billing.auto_top_ups as a
+inner join ops.organizations as o on o.organization_id = a.organization_id
+where a.status = 'paused'
+order by a.updated_at desc;
+comment on view ops.paused_auto_top_ups is
+'Automatic top-ups that charge no card until their owner sets them again. needs_review: whether the
+last charge was made is not known, and a person has to look it up at the provider.';
+comment on column ops.paused_auto_top_ups.organization_id is 'The organization''s id.';
+comment on column ops.paused_auto_top_ups.name is 'Its name.';
+comment on column ops.paused_auto_top_ups.owner_emails is 'The addresses of its owners.';
+comment on column ops.paused_auto_top_ups.paused_reason is
+'Why: the provider''s word for a declined card, money_returned, needs_review, amount_too_small.';
+comment on column ops.paused_auto_top_ups.paused_at is 'Since when (UTC).';
+comment on column ops.paused_auto_top_ups.threshold_micros is
+'Below which balance the card would be charged, in µ$.';
+comment on column ops.paused_auto_top_ups.threshold_usd is
+'Below which balance the card would be charged, in USD.';
+comment on column ops.paused_auto_top_ups.amount_micros is 'How much would be charged, in µ$.';
+comment on column ops.paused_auto_top_ups.amount_usd is 'How much would be charged, in USD.';
+comment on column ops.paused_auto_top_ups.available_micros is
+'What the organization can spend, in µ$.';
+comment on column ops.paused_auto_top_ups.available_usd is
+'What the organization can spend, in USD.';
+comment on column ops.paused_auto_top_ups.running_sessions is 'How many of its sessions run.';
+
+-- The conditions are those by which the cron functions pick what is due.
+create view ops.schedule_lag as
+with due as (
+    select
+        'sweep_sessions' as schedule,
+        'sessions to charge' as waits_for,
+        count(*) as waiting,
+        min(h.due_at) as due_at
+    from billing.holds as h
+    where h.kind = 'session' and h.due_at <= (select billing.now())
+    union all
+    select
+        'expire_holds' as schedule,
+        'holds to give back' as waits_for,
+        count(*) as waiting,
+        min(h.due_at) as due_at
+    from billing.holds as h
+    where h.kind = 'usage' and h.due_at <= (select billing.now())
+    union all
+    select
+        'expire_grants' as schedule,
+        'grants to take' as waits_for,
+        count(*) as waiting,
+        min(g.expires_at) as due_at
+    from billing.grants as g
+    inner join billing.wallets as w on w.organization_id = g.organization_id
+    where
+        g.expires_at <= (select billing.now())
+        and not g.is_used_up
+        and w.settled_micros > w.held_micros
+    union all
+    select
+        'expire_grants' as schedule,
+        'grants to start' as waits_for,
+        count(*) as waiting,
+        min(g.effective_at) as due_at
+    from billing.grants as g
+    inner join billing.wallets as w on w.organization_id = g.organization_id
+    where
+        g.sequence is null
+        and g.effective_at <= (select billing.now())
+        and w.settled_micros + g.amount_micros <= 1000000000000000
+    union all
+    select
+        'reconcile' as schedule,
+        'the daily run' as waits_for,
+        count(*) as waiting,
+        min(d.due_at) as due_at
+    from (
+        select max(r.started_at) + interval '1 day' as due_at
+        from billing.reconciliations as r
+        where r.started_by = 'scheduler' and r.finished_at is not null
+    ) as d
+    where d.due_at <= (select billing.now())
+)
+
+select
+    d.schedule,
+    d.waits_for,
+    d.waiting,
+    d.due_at,
+    ops.age_seconds(d.due_at) as lag_seconds
+from due as d;
+comment on view ops.schedule_lag is
+'How far each cron function is behind. Those of each minute are in time below 120 seconds, the daily
+one below an hour. What the task queues have not got or not done is in stuck_outbox.';
+comment on column ops.schedule_lag.schedule is 'The cron function.';
+comment on column ops.schedule_lag.waits_for is 'What it should have done.';
+comment on column ops.schedule_lag.waiting is 'How many of these are due now.';
+comment on column ops.schedule_lag.due_at is
+'Since when (UTC) the oldest of them has been due; null: none is.';
+comment on column ops.schedule_lag.lag_seconds is 'Seconds since then; null: none is due.';
