@@ -15,6 +15,7 @@ FILE = paths.ROOT / "functions" / "openapi.json"
 PLACEHOLDERS = {
     "DATABASE_URL": "postgresql://faregate_functions@database.invalid/postgres",
     "SUPABASE_URL": "https://supabase.invalid",
+    "TOKEN_SIGNING_KEY": '{"kty":"oct","k":"cGxhY2Vob2xkZXItcGxhY2Vob2xkZXItcGxhY2Vob2xkZXI"}',
     "INVOKER_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
     "INVOKER_AUDIENCE": "https://api.invalid",
     "STRIPE_SECRET_KEY": "sk_test_placeholder",

@@ -37,6 +37,7 @@ VERSION = "0.1.0"
 FUNCTIONS = {
     "register": "endpoints",
     "passports": "endpoints",
+    "token": "endpoints",
     "credits": "endpoints",
     "stripe_webhook": "endpoints",
     "holds": "endpoints",
@@ -117,7 +118,7 @@ def new_router(tag: str) -> APIRouter:
 def create_app(*names: str) -> FastAPI:
     """Make one app of these functions: one in the cloud, all of them on a laptop.
 
-    Raises pydantic.ValidationError when a setting is missing or wrong: then nothing is served.
+    Raises ValueError when a setting is missing or wrong: then nothing is served.
     """
     modules = [import_module(f"faregate.{FUNCTIONS[name]}.{name}") for name in names]
     settings = HttpSettings()

@@ -4,9 +4,16 @@
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, HttpUrl, PostgresDsn, SecretStr, StringConstraints
+from pydantic import (
+    Field,
+    HttpUrl,
+    PostgresDsn,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -44,11 +51,41 @@ class DatabaseSettings(Settings):
     database_pool_size: Annotated[int, Field(ge=1, le=64)] = 4
 
 
-class UserTokenSettings(Settings):
-    """Whose sign-ins count: one Supabase project, one algorithm."""
+class ProjectSettings(Settings):
+    """Where the Supabase project is."""
 
     supabase_url: HttpUrl
-    auth_jwt_algorithm: Literal["ES256", "RS256"] = "ES256"
+
+    @property
+    def auth_url(self) -> str:
+        """The address of Supabase Auth, which is also the issuer of users' tokens."""
+        return f"{str(self.supabase_url).rstrip('/')}/auth/v1"
+
+    @property
+    def rest_url(self) -> str:
+        """The address of PostgREST, where customers read their rows."""
+        return f"{str(self.supabase_url).rstrip('/')}/rest/v1"
+
+
+class UserTokenSettings(ProjectSettings):
+    """Whose sign-ins count: one Supabase project, one algorithm."""
+
+    auth_jwt_algorithm: Literal["ES256", "RS256", "HS256"] = "ES256"
+    supabase_jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+
+    @model_validator(mode="after")
+    def _the_secret_is_for_hs256(self) -> Self:
+        if (self.auth_jwt_algorithm == "HS256") is not bool(self.supabase_jwt_secret):
+            raise ValueError(
+                "auth_jwt_algorithm HS256 needs supabase_jwt_secret, and the others refuse it"
+            )
+        return self
+
+
+class ReaderTokenSettings(ProjectSettings):
+    """With which of the project's keys a passport's tokens are signed."""
+
+    token_signing_key: Secret
 
 
 class InvokerSettings(Settings):

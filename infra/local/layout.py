@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from infra.local import paths
 from infra.local.progress import RefusalError
@@ -39,6 +39,7 @@ class Secrets(BaseModel):
     database_password: str
     auth_private_key: str
     google_private_key: str
+    reader_private_key: str
     publishable_key: str
     secret_key: str
     stripe_secret_key: str
@@ -48,11 +49,14 @@ class Secrets(BaseModel):
     def load(cls) -> "Secrets":
         """Read the secrets; make them the first time."""
         file = paths.STATE / "secrets.json"
-        if not file.exists():
-            write_private(file, cls._generate().model_dump_json(indent=2))
         try:
-            return cls.model_validate_json(file.read_text())
-        except ValidationError as error:
+            stored = json.loads(file.read_text()) if file.exists() else {}
+            if not cls.model_fields.keys() <= stored.keys():
+                # The first time all of them, later those that an older checkout did not have.
+                stored = cls._generate().model_dump() | stored
+                write_private(file, json.dumps(stored, indent=2))
+            return cls.model_validate(stored)
+        except (ValueError, AttributeError) as error:
             raise RefusalError(f"{file} is damaged; remove {paths.STATE}.") from error
 
     @classmethod
@@ -61,11 +65,12 @@ class Secrets(BaseModel):
             return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
         auth_private_key = pem(ec.generate_private_key(ec.SECP256R1()))
-        auth_key = SigningKey(auth_private_key, "ES256")
+        auth_key = SigningKey(auth_private_key, "ES256", "local-es256")
         return cls(
             database_password=token_hex(16),
             auth_private_key=auth_private_key,
             google_private_key=pem(rsa.generate_private_key(65537, 2048)),
+            reader_private_key=pem(ec.generate_private_key(ec.SECP256R1())),
             publishable_key=_api_key(auth_key, "anon"),
             secret_key=_api_key(auth_key, "service_role"),
             stripe_secret_key=f"sk_test_{token_hex(24)}",
@@ -76,35 +81,30 @@ class Secrets(BaseModel):
 class SigningKey:
     """A private key that signs JSON web tokens and tells the world its public half."""
 
-    def __init__(self, pem: str, algorithm: str) -> None:
+    def __init__(self, pem: str, algorithm: str, kid: str) -> None:
         key = load_pem_private_key(pem.encode(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise TypeError(f"no key for {algorithm}")
-        self._key, self._algorithm = key, algorithm
+        self._key, self._algorithm, self._kid = key, algorithm, kid
 
     @cached_property
-    def jwks(self) -> dict[str, list[dict[str, Any]]]:
-        """Give the public half as a JSON web key set."""
-        public = self._key.public_key()
-        jwk = (
-            ECAlgorithm.to_jwk(public, as_dict=True)
-            if isinstance(public, ec.EllipticCurvePublicKey)
-            else RSAAlgorithm.to_jwk(public, as_dict=True)
-        )
-        return {"keys": [{**jwk, "alg": self._algorithm, "use": "sig", "kid": self._id}]}
+    def public_jwk(self) -> dict[str, Any]:
+        """Give the public half as a JSON web key."""
+        return self._jwk(self._key.public_key())
 
-    @property
-    def jwks_json(self) -> str:
-        """Give the key set as a text, for those who read it from their settings."""
-        return json.dumps(self.jwks)
+    @cached_property
+    def private_jwk(self) -> dict[str, Any]:
+        """Give the whole key as a JSON web key, as `supabase gen signing-key` does."""
+        return self._jwk(self._key)
 
     def sign(self, claims: dict[str, Any]) -> str:
         """Sign claims."""
-        return jwt.encode(claims, self._key, self._algorithm, headers={"kid": self._id})
+        return jwt.encode(claims, self._key, self._algorithm, headers={"kid": self._kid})
 
-    @property
-    def _id(self) -> str:
-        return f"local-{self._algorithm.lower()}"
+    def _jwk(self, key: Any) -> dict[str, Any]:  # noqa: ANN401  either half, of either kind
+        kind = ECAlgorithm if self._algorithm == "ES256" else RSAAlgorithm
+        jwk = kind.to_jwk(key, as_dict=True)
+        return {**jwk, "alg": self._algorithm, "use": "sig", "kid": self._kid}
 
 
 class Layout:
@@ -121,8 +121,9 @@ class Layout:
         self.stripe_url = f"{self.supabase_url}/stripe"
         self.tasks_url = f"{self.supabase_url}/tasks"
         self.google_url = f"{self.supabase_url}/google"
-        self.auth_key = SigningKey(secrets.auth_private_key, "ES256")
-        self.google_key = SigningKey(secrets.google_private_key, "RS256")
+        self.auth_key = SigningKey(secrets.auth_private_key, "ES256", "local-es256")
+        self.reader_key = SigningKey(secrets.reader_private_key, "ES256", "local-reader")
+        self.google_key = SigningKey(secrets.google_private_key, "RS256", "local-rs256")
 
     @classmethod
     def load(cls) -> "Layout":
@@ -131,6 +132,11 @@ class Layout:
         if not text.isdecimal() or not 1024 <= int(text) <= 65530:
             raise RefusalError(f"{PORT_VARIABLE} must be a port from 1024 to 65530, not {text!r}.")
         return cls(int(text), Secrets.load())
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        """Give the keys that the Supabase project trusts: Auth's, and the imported one."""
+        return {"keys": [self.auth_key.public_jwk, self.reader_key.public_jwk]}
 
     def database(self, role: str) -> str:
         """Tell how a role reaches the database."""
@@ -143,6 +149,7 @@ class Layout:
             "DATABASE_URL": self.database("faregate_functions"),
             "DATABASE_POOL_SIZE": "8",
             "SUPABASE_URL": self.supabase_url,
+            "TOKEN_SIGNING_KEY": json.dumps(self.reader_key.private_jwk),
             "INVOKER_SERVICE_ACCOUNT": INVOKER,
             "INVOKER_AUDIENCE": self.api_url,
             "GOOGLE_ISSUER": self.google_url,

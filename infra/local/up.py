@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -155,7 +156,9 @@ class Supervisor:
             "PGRST_DB_URI": layout.database("authenticator"),
             "PGRST_DB_SCHEMAS": "api",
             "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_JWT_SECRET": layout.auth_key.jwks_json,
+            # No PGRST_JWT_AUD: users' tokens name another audience than passports'. Nobody else
+            # signs with these keys, and whoever is no member and no passport reads nothing.
+            "PGRST_JWT_SECRET": json.dumps(layout.jwks),
             "PGRST_SERVER_HOST": "127.0.0.1",
             "PGRST_SERVER_PORT": str(layout.rest_port),
             "PGRST_LOG_LEVEL": "warn",

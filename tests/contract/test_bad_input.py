@@ -12,7 +12,7 @@ from tests.harness.operations import ABSENT, OPERATIONS, Operation
 
 WITH_BODY = [each for each in OPERATIONS if each.body is not None]
 # Safe to repeat by themselves.
-WITHOUT_KEY = re.compile("heartbeat|/reconciliation")
+WITHOUT_KEY = re.compile("heartbeat|/reconciliation|/token")
 WITH_KEY = [
     each for each in OPERATIONS if each.method == "POST" and not WITHOUT_KEY.search(each.path)
 ]

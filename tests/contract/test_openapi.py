@@ -68,7 +68,7 @@ def _configuration(platform: Platform, address: str) -> str:
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
         "[[operations]]\n"
         'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|statements'
-        '|reconciliation)|customers"\n' + _bearer(operator.passport),
+        '|reconciliation|token)|customers"\n' + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
         '[[operations]]\ninclude-path-regex = "^/(schedules|tasks)/"\n'

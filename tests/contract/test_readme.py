@@ -26,6 +26,13 @@ def test_the_readme_names_every_problem_with_its_status_and_meaning() -> None:
     ]
 
 
+def test_the_readme_tells_the_same_permissions_for_views_as_the_migration() -> None:
+    access = (paths.SUPABASE / "migrations" / "20261121001900_access.sql").read_text()
+    told = re.findall(r"\w+", access.partition("-- permission  views")[2].partition("\n\n")[0])
+    rows = re.findall(r"^\| (`\w+`) \| .*passports with .* \| (.*) \|$", README, re.MULTILINE)
+    assert re.findall(r"\w+", " ".join(map(" ".join, rows))) == told
+
+
 def test_the_two_commands_stand_within_the_first_thirty_lines() -> None:
     beginning = README.splitlines()[:30]
     assert any(line.strip().startswith("make demo ") for line in beginning)

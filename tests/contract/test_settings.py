@@ -1,11 +1,16 @@
 """Settings: documented all, and a function does not start without those it needs."""
 
 import inspect
+import json
 import re
+import traceback
 from collections.abc import Mapping
 
 import pytest
 from anyio.from_thread import BlockingPortal
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
+from jwt.types import JWKDict
 from pydantic import ValidationError
 
 from faregate import settings
@@ -23,6 +28,7 @@ QUEUES = ["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_
 NEEDED = {
     "register": USERS,
     "passports": USERS,
+    "token": [*USERS, "TOKEN_SIGNING_KEY"],
     "credits": [*USERS, "STRIPE_SECRET_KEY", "CHECKOUT_SUCCESS_URL", "CHECKOUT_CANCEL_URL"],
     "stripe_webhook": [*DATABASE, "STRIPE_WEBHOOK_SECRET"],
     "holds": USERS,
@@ -97,6 +103,9 @@ def test_a_function_does_not_start_without_a_setting(
         ("credits", "SUPABASE_URL", "project.supabase.co"),
         ("credits", "AUTH_JWT_ALGORITHM", "HS256"),
         ("credits", "AUTH_JWT_ALGORITHM", "none"),
+        ("credits", "AUTH_JWT_ALGORITHM", "es256"),
+        ("credits", "AUTH_JWT_ALGORITHM", "ES256,HS256"),
+        ("credits", "SUPABASE_JWT_SECRET", "x" * 32),
         ("credits", "STRIPE_API_URL", "ftp://stripe"),
         ("credits", "CREDIT_VALUE_USD", "0"),
         ("credits", "CREDIT_VALUE_USD", "-1"),
@@ -115,6 +124,75 @@ def test_a_function_does_not_start_with_a_wrong_setting(
     environment = {needed: PLACEHOLDERS[needed] for needed in NEEDED[name]}
     with pytest.raises(ValidationError, match=setting.lower()):
         _start(portal, name, environment | {setting: value})
+
+
+@pytest.mark.parametrize(
+    "secret", [None, "", " " * 40, "x" * 31], ids=["none", "empty", "blank", "short"]
+)
+def test_hs256_does_not_start_without_its_secret(
+    portal: BlockingPortal, secret: str | None
+) -> None:
+    environment = {needed: PLACEHOLDERS[needed] for needed in USERS}
+    environment["AUTH_JWT_ALGORITHM"] = "HS256"
+    if secret is not None:
+        environment["SUPABASE_JWT_SECRET"] = secret
+    with pytest.raises(ValidationError, match="supabase_jwt_secret"):
+        _start(portal, "sessions", environment)
+    _start(portal, "sessions", environment | {"SUPABASE_JWT_SECRET": "x" * 32})
+
+
+_EC = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True) | {"kid": "k1"}
+_P384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()), as_dict=True) | {"kid": "k1"}
+_RSA = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048), as_dict=True) | {"kid": "k1"}
+_WEAK = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024), as_dict=True) | {"kid": "k1"}
+_OCT = HMACAlgorithm.to_jwk(b"x" * 32, as_dict=True)
+
+
+def _without(jwk: JWKDict, *names: str) -> JWKDict:
+    return {name: value for name, value in jwk.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    "key", [_EC, _RSA, _OCT, _OCT | {"kid": "k1"}], ids=["EC", "RSA", "oct", "named"]
+)
+def test_a_signing_key_is_a_private_key_or_a_secret(portal: BlockingPortal, key: JWKDict) -> None:
+    environment = {needed: PLACEHOLDERS[needed] for needed in NEEDED["token"]}
+    _start(portal, "token", environment | {"TOKEN_SIGNING_KEY": json.dumps(key)})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(_without(_EC, "kid"), id="EC without a kid"),
+        pytest.param(_without(_RSA, "kid"), id="RSA without a kid"),
+        pytest.param(_EC | {"kid": ""}, id="an empty kid"),
+        pytest.param(_EC | {"kid": 7}, id="a kid that is a number"),
+        pytest.param(_without(_EC, "d"), id="the public half, EC"),
+        pytest.param(_without(_RSA, "d", "p", "q", "dp", "dq", "qi"), id="the public half, RSA"),
+        pytest.param(_P384, id="another curve"),
+        pytest.param(_P384 | {"alg": "ES256"}, id="another curve under ES256"),
+        pytest.param(_EC | {"alg": "RS256"}, id="an algorithm of another kind"),
+        pytest.param(_EC | {"alg": "none"}, id="no algorithm"),
+        pytest.param(_RSA | {"alg": "PS256"}, id="an algorithm that nobody asked for"),
+        pytest.param(_WEAK, id="a short RSA key"),
+        pytest.param(HMACAlgorithm.to_jwk(b"x" * 31, as_dict=True), id="a short secret"),
+        pytest.param(_OCT | {"alg": "HS512"}, id="another HMAC"),
+        pytest.param({"keys": [_EC]}, id="a key set"),
+        pytest.param([_EC], id="a list, as the CLI writes into a file"),
+        pytest.param({}, id="nothing"),
+        pytest.param("fg_live_", id="a text"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_token_does_not_start_with_a_key_that_cannot_sign(
+    portal: BlockingPortal, key: JWKDict
+) -> None:
+    environment = {needed: PLACEHOLDERS[needed] for needed in NEEDED["token"]}
+    with pytest.raises(ValueError, match="token_signing_key") as refusal:
+        _start(portal, "token", environment | {"TOKEN_SIGNING_KEY": json.dumps(key)})
+    told = "".join(traceback.format_exception(refusal.value))
+    for secret in (_EC["d"], _P384["d"], _RSA["d"], _WEAK["d"], _OCT["k"]):
+        assert secret not in told
 
 
 @pytest.mark.parametrize("name", ["credits", "stripe_webhook"])

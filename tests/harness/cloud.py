@@ -153,6 +153,6 @@ def _app(layout: Layout, store: Store, postgrest_url: str) -> FastAPI:
 
     @app.get("/auth/v1/.well-known/jwks.json")
     async def key_set() -> Response:
-        return Response(json.dumps(layout.auth_key.jwks), media_type="application/json")
+        return Response(json.dumps(layout.jwks), media_type="application/json")
 
     return app

@@ -1,5 +1,6 @@
 """A real PostgREST in front of a test's database, and a client as a customer's browser is one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,7 +62,7 @@ class Postgrest:
             "PGRST_DB_ANON_ROLE": "anon",
             "PGRST_DB_POOL": "4",
             "PGRST_DB_CHANNEL_ENABLED": "false",
-            "PGRST_JWT_SECRET": self._cloud.layout.auth_key.jwks_json,
+            "PGRST_JWT_SECRET": json.dumps(self._cloud.layout.jwks),
             "PGRST_SERVER_HOST": "127.0.0.1",
             "PGRST_SERVER_PORT": str(port),
             "PGRST_LOG_LEVEL": "error",

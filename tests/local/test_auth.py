@@ -12,7 +12,6 @@ import psycopg
 import pytest
 
 from faregate.backends.tokens import UserTokens
-from infra.local.layout import SigningKey
 from tests.local.stand_ins import StandIns
 
 PASSWORD = "correct horse"
@@ -133,9 +132,7 @@ def test_a_token_of_another_key_is_refused(
 ) -> None:
     user = confirmed(auth, email)["user"]
     claims = {"sub": user["id"], "aud": "authenticated", "iss": stand_ins.layout.auth_url}
-    forged = SigningKey(stand_ins.layout.secrets.google_private_key, "RS256").sign(
-        claims | {"exp": 4_000_000_000}
-    )
+    forged = stand_ins.layout.google_key.sign(claims | {"exp": 4_000_000_000})
     answer = auth.get("user", headers={"Authorization": f"Bearer {forged}"})
     assert refused(answer) == (403, "bad_jwt")
 

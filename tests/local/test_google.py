@@ -7,7 +7,7 @@ from google.auth.transport.requests import Request
 from google.oauth2 import id_token
 
 from infra.local.cloud.google import Google
-from infra.local.layout import INVOKER, SigningKey
+from infra.local.layout import INVOKER
 from tests.local.stand_ins import StandIns
 
 
@@ -39,9 +39,7 @@ def test_a_token_is_for_one_audience(stand_ins: StandIns) -> None:
 
 
 def test_a_token_of_another_key_is_refused(stand_ins: StandIns) -> None:
-    forged = SigningKey(stand_ins.layout.secrets.auth_private_key, "ES256").sign(
-        {"aud": stand_ins.layout.api_url, "email": INVOKER}
-    )
+    forged = stand_ins.layout.auth_key.sign({"aud": stand_ins.layout.api_url, "email": INVOKER})
     with pytest.raises(jwt.PyJWKClientError):
         verify(stand_ins, forged, stand_ins.layout.api_url)
 

@@ -279,6 +279,22 @@ def test_nobody_else_calls_functions_over_rest(
     assert rest(stack, http, "sb_publishable_of_somebody_else").status_code == 401
 
 
+def test_a_passport_reads_its_rows_over_rest(
+    stack: Stack, http: httpx.Client, customer: Customer
+) -> None:
+    token = http.post(
+        f"{stack.api_url}/v1/token", headers={"Authorization": f"Bearer {customer.passport}"}
+    ).json()
+    answer = http.get(
+        f"{token['rest_url']}/wallets?select=settled_micros",
+        headers={"apikey": stack.publishable_key, "Authorization": f"Bearer {token['token']}"},
+    )
+    assert (answer.status_code, answer.json()) == (200, [{"settled_micros": 5_000_000}])
+    keys = http.get(stack.jwks_url).json()["keys"]
+    assert {key["kid"] for key in keys} == {"local-es256", "local-reader"}
+    assert not any("d" in key for key in keys)
+
+
 def test_a_second_up_says_where_the_first_is(running: Running, laptop: Laptop) -> None:
     status, told, complaint = laptop.run("infra.local.up")
     assert (status, told) == (1, "")

@@ -1,8 +1,9 @@
-"""Signed tokens: who issued them, for whom, and until when. Keys come from the issuer's JWKS."""
+"""Signed tokens of others: who issued them, for whom, and until when."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import jwt
@@ -16,17 +17,20 @@ _JWKS_LIFETIME_SECONDS = 600
 _JWKS_RETRY_SECONDS = 10
 
 
+class _Keys(Protocol):
+    """Where an issuer's keys come from, all of them for one algorithm."""
+
+    algorithm: str
+
+    async def find(self, kid: object) -> jwt.PyJWK:
+        """Give the key that a token names; raise jwt.InvalidTokenError when there is none."""
+
+
 class _Verifier:
     """Verifies one issuer's tokens; algorithm and audience are settings, not the token's choice."""
 
-    def __init__(self, *, issuer: str, jwks_url: str, algorithm: str, audience: str) -> None:
-        self._issuer = issuer
-        self._jwks_url = jwks_url
-        self._algorithm = algorithm
-        self._audience = audience
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
-        self._fetching = asyncio.Lock()
+    def __init__(self, keys: _Keys, *, issuer: str, audience: str) -> None:
+        self._keys, self._issuer, self._audience = keys, issuer, audience
 
     async def claims(self, token: str) -> dict[str, Any]:
         """Give a valid token's claims.
@@ -34,11 +38,11 @@ class _Verifier:
         Raises FaregateError: invalid_token, or unavailable when no keys can be fetched.
         """
         try:
-            key = await self._key(jwt.get_unverified_header(token).get("kid"))
+            key = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
             return jwt.decode(
                 token,
                 key,
-                algorithms=[self._algorithm],
+                algorithms=[self._keys.algorithm],
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=5,
@@ -48,7 +52,20 @@ class _Verifier:
         except (jwt.PyJWTError, ValueError) as error:
             raise FaregateError("invalid_token") from error
 
-    async def _key(self, kid: object) -> jwt.PyJWK:
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class _KeySet:
+    """The public keys that an issuer publishes (JWKS)."""
+
+    def __init__(self, url: str, algorithm: str) -> None:
+        self._url, self.algorithm = url, algorithm
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def find(self, kid: object) -> jwt.PyJWK:
         if not isinstance(kid, str):
             raise jwt.InvalidTokenError("no kid")
         async with self._fetching:
@@ -64,17 +81,27 @@ class _Verifier:
     async def _fetch(self) -> None:
         try:
             async with httpx.AsyncClient(timeout=5) as client:
-                answer = (await client.get(self._jwks_url)).raise_for_status().json()
+                answer = (await client.get(self._url)).raise_for_status().json()
             keys = jwt.PyJWKSet.from_dict(answer).keys
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
             raise FaregateError("unavailable") from error
         self._keys = {
-            key.key_id: key for key in keys if key.key_id and key.algorithm_name == self._algorithm
+            key.key_id: key for key in keys if key.key_id and key.algorithm_name == self.algorithm
         }
         self._fetched_at = monotonic()
 
-    async def close(self) -> None:
-        """Nothing is kept open."""
+
+class _SharedSecret:
+    """The one secret that an issuer of the old kind shares: it is ours already."""
+
+    algorithm = "HS256"
+
+    def __init__(self, secret: str) -> None:
+        encoded = urlsafe_b64encode(secret.encode()).decode()
+        self._key = jwt.PyJWK({"kty": "oct", "alg": self.algorithm, "k": encoded})
+
+    async def find(self, _kid: object) -> jwt.PyJWK:
+        return self._key
 
 
 class UserTokens(_Verifier):
@@ -82,13 +109,22 @@ class UserTokens(_Verifier):
 
     def __init__(self) -> None:
         settings = UserTokenSettings()
-        issuer = str(settings.supabase_url).rstrip("/") + "/auth/v1"
-        super().__init__(
-            issuer=issuer,
-            jwks_url=f"{issuer}/.well-known/jwks.json",
-            algorithm=settings.auth_jwt_algorithm,
-            audience="authenticated",
+        issuer, secret = settings.auth_url, settings.supabase_jwt_secret
+        keys: _Keys = (
+            _SharedSecret(secret.get_secret_value())
+            if secret
+            else _KeySet(f"{issuer}/.well-known/jwks.json", settings.auth_jwt_algorithm)
         )
+        super().__init__(keys, issuer=issuer, audience="authenticated")
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """Give the claims, if the token is that of somebody who signed up and signed in."""
+        claims = await super().claims(token)
+        # The project also signs tokens of nobody: its API keys, anonymous sign-ins, ours.
+        is_anonymous = claims.get("is_anonymous", False) is not False
+        if claims.get("role") != "authenticated" or is_anonymous:
+            raise FaregateError("invalid_token")
+        return claims
 
 
 class InvokerTokens(_Verifier):
@@ -97,9 +133,8 @@ class InvokerTokens(_Verifier):
     def __init__(self) -> None:
         settings = InvokerSettings()
         super().__init__(
+            _KeySet(str(settings.google_jwks_url), "RS256"),
             issuer=settings.google_issuer,
-            jwks_url=str(settings.google_jwks_url),
-            algorithm="RS256",
             audience=settings.invoker_audience,
         )
         self._service_account = settings.invoker_service_account

@@ -59,7 +59,7 @@ def assemble(layout: Layout, store: Store) -> FastAPI:
         f"{layout.api_url}/v1/stripe/webhook", layout.secrets.stripe_webhook_secret, store, http
     )
     payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, webhooks)
-    accounts = Auth(layout.auth_url, layout.auth_key, keys, Users(auth_pool), store)
+    accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(auth_pool), store)
     rest = Rest(layout.postgrest_url, keys, http)
 
     @asynccontextmanager

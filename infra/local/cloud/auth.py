@@ -36,11 +36,17 @@ class Auth:
     """The calls of GoTrue that a customer's sign-up and sign-in need."""
 
     def __init__(
-        self, url: str, key: SigningKey, keys: SupabaseKeys, users: Users, store: Store
+        self,
+        url: str,
+        key: SigningKey,
+        jwks: dict[str, Any],
+        keys: SupabaseKeys,
+        users: Users,
+        store: Store,
     ) -> None:
-        self._url, self._key, self._keys = url, key, keys
+        self._url, self._key, self._jwks, self._keys = url, key, jwks, keys
         self._users, self._store = users, store
-        self._public_key = jwt.PyJWKSet.from_dict(key.jwks).keys[0]
+        self._public_key = jwt.PyJWK(key.public_jwk)
         self.router = APIRouter(prefix="/auth/v1")
         self._route("/signup", self.sign_up, "POST")
         self._route("/token", self.token, "POST")
@@ -157,7 +163,7 @@ class Auth:
 
     async def jwks(self) -> Response:
         """GET /.well-known/jwks.json."""
-        return JSONResponse(self._key.jwks)
+        return JSONResponse(self._jwks)
 
     async def _send_confirmation(self, email: str) -> User | None:
         token = f"{randbelow(10**6):06}"

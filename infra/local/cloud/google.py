@@ -39,7 +39,7 @@ class Google:
 
     async def certificates(self) -> dict[str, Any]:
         """GET /oauth2/v3/certs."""
-        return self._key.jwks
+        return {"keys": [self._key.public_jwk]}
 
     async def configuration(self) -> dict[str, Any]:
         """GET /.well-known/openid-configuration."""
