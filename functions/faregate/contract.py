@@ -18,6 +18,15 @@ Name = Annotated[
 ]
 """A name for people: a line of text."""
 
+Email = Annotated[
+    str,
+    StringConstraints(
+        max_length=254,
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+    ),
+]
+"""An address of a mailbox."""
+
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_LINE)
 ]
@@ -110,12 +119,24 @@ def page(kind: type[T], rows: list[dict[str, Any]], limit: int, key: str = "id")
     )
 
 
+class Organization(Answer):
+    """A tenant. One that is closed can only be read."""
+
+    id: UUID
+    name: str
+    plan: str
+    billing_email: str
+    closed_at: AwareDatetime | None
+    created_at: AwareDatetime
+
+
 class Passport(Answer):
-    """A passport without its key."""
+    """A passport without its key. It ends when the member goes whose it is."""
 
     id: UUID
     name: str
     permissions: list[str]
+    user_id: UUID | None
     key_prefix: str
     expires_at: AwareDatetime | None
     revoked_at: AwareDatetime | None

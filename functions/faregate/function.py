@@ -36,6 +36,7 @@ VERSION = "0.1.0"
 
 FUNCTIONS = {
     "register": "endpoints",
+    "organizations": "endpoints",
     "passports": "endpoints",
     "token": "endpoints",
     "credits": "endpoints",
@@ -153,7 +154,7 @@ def create_app(*names: str) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=[
             *["Authorization", "Content-Type", "Faregate-Organization"],
             *["Idempotency-Key", "X-API-Key", "X-Request-Id"],

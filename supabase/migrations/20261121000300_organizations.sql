@@ -100,6 +100,29 @@ comment on column billing.idempotency_keys.response is
 'What the first call answered, and every repetition.';
 comment on column billing.idempotency_keys.created_at is 'When the first call was made.';
 
+-- billing.lock_organization: nobody closes it, and nobody else decides about its members and
+-- passports, until the transaction ends.
+--
+-- Raises  FG409 organization_closed  it does nothing any more
+-- Locks   the organization: after an idempotency key, before everything else.
+create function billing.lock_organization(p_organization_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_closed_at timestamptz;
+begin
+    select o.closed_at into v_closed_at
+    from billing.organizations as o
+    where o.id = p_organization_id
+    for no key update;
+    if v_closed_at is not null then
+        raise exception using errcode = 'FG409', message = 'organization_closed';
+    end if;
+end
+$$;
+
 -- billing.replay: the stored answer of this key; null when the call is new.
 --
 -- Raises  FG409 idempotency_conflict  the key was used for another request

@@ -5,6 +5,7 @@ create table billing.passports (
     id uuid not null default billing.uuidv7(),
     name text not null,
     permissions text[] not null,
+    user_id uuid,
     key_hash bytea not null,
     key_prefix text not null,
     created_by text not null,
@@ -28,6 +29,9 @@ comment on column billing.passports.organization_id is 'The organization it belo
 comment on column billing.passports.id is 'Time-ordered (UUIDv7).';
 comment on column billing.passports.name is 'What its people call it; not unique.';
 comment on column billing.passports.permissions is 'What it may do: read, write, billing, admin.';
+comment on column billing.passports.user_id is
+'The member whose it is, because they made it, or the passport that it was made with was theirs: it
+ends when they go. Null: an operator made it. No foreign key: it tells of users who are gone, too.';
 comment on column billing.passports.key_hash is 'SHA-256 of the key.';
 comment on column billing.passports.key_prefix is
 'The first 12 characters, so that a person can tell keys apart.';
@@ -59,6 +63,7 @@ select
     p.organization_id,
     p.name,
     p.permissions,
+    p.user_id,
     p.key_prefix,
     p.expires_at,
     p.revoked_at,
@@ -75,11 +80,13 @@ create type billing.caller as (
     plan_id text,
     permissions text [],
     actor text,
-    expires_at timestamptz
+    expires_at timestamptz,
+    user_id uuid
 );
 comment on type billing.caller is
 'Who calls: the organization they act for, what they may do, their name in the audit log
-(passport:<id> or user:<id>) and when their passport ends.';
+(passport:<id> or user:<id>), when their passport ends and the member that they are or whose
+passport it is.';
 
 -- billing.note_passport_use: remember that a passport was used. Once a minute is enough to see
 -- that a key is alive, and nobody waits for it.
@@ -115,8 +122,52 @@ return case
     else array['read', 'write', 'billing']
 end;
 
--- billing.caller_by_user: the caller that a signed-in user is,
--- in the organization they name or in their only one.
+-- billing.member_permissions: what a user may do in an organization: nothing unless a member.
+create function billing.member_permissions(p_organization_id uuid, p_user_id uuid)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_permissions text[];
+begin
+    select billing.role_permissions(m.role, o.plan_id) into v_permissions
+    from billing.members as m
+    inner join billing.organizations as o on o.id = m.organization_id
+    where m.organization_id = p_organization_id and m.user_id = p_user_id;
+    return coalesce(v_permissions, '{}');
+end
+$$;
+
+-- billing.revoke_passports: trigger of members. Whoever leaves, is removed, is deleted or may do
+-- less loses the passports that may do more than they. With its owner's rights, because Supabase
+-- Auth deletes users with its own.
+--
+-- Locks   the organization, the passports.
+create function billing.revoke_passports()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The turnstile of billing.write_passport: meanwhile nobody makes another one.
+    perform from billing.organizations as o where o.id = old.organization_id for no key update;
+    update billing.passports as p
+    set revoked_at = billing.now()
+    where p.organization_id = old.organization_id
+        and p.user_id = old.user_id
+        and p.revoked_at is null
+        and not p.permissions <@ billing.member_permissions(old.organization_id, old.user_id);
+    return null;
+end
+$$;
+create trigger members_passports after delete or update of role on billing.members
+for each row execute function billing.revoke_passports();
+
+-- billing.caller_by_user: the caller that a signed-in user is, in the organization they name or in
+-- their only one. One that is closed can only be read, and is not meant where another is open.
 --
 -- Raises  FG403 not_registered         the user belongs to no organization
 --         FG400 organization_required  they belong to several and named none
@@ -128,31 +179,36 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_membership record;
-    v_count integer := 0;
 begin
-    for v_membership in
-        select m.organization_id, m.role, o.plan_id
-        from billing.members as m
-        inner join billing.organizations as o on o.id = m.organization_id
-        where m.user_id = p_user_id
-            and (p_organization_id is null or m.organization_id = p_organization_id)
-        limit 2
-    loop
-        v_count := v_count + 1;
-    end loop;
-    if v_count = 0 and p_organization_id is not null then
+    select
+        m.organization_id,
+        o.plan_id,
+        case
+            when o.closed_at is null then billing.role_permissions(m.role, o.plan_id)
+            else array['read']
+        end as permissions,
+        count(*) over (partition by o.closed_at is null) > 1 as is_one_of_several
+    into v_membership
+    from billing.members as m
+    inner join billing.organizations as o on o.id = m.organization_id
+    where m.user_id = p_user_id
+        and (p_organization_id is null or m.organization_id = p_organization_id)
+    order by o.closed_at is null desc
+    limit 1;
+    if not found and p_organization_id is not null then
         raise exception using errcode = 'FG404', message = 'organization_not_found';
-    elsif v_count = 0 then
+    elsif not found then
         raise exception using errcode = 'FG403', message = 'not_registered';
-    elsif v_count > 1 then
+    elsif v_membership.is_one_of_several then
         raise exception using errcode = 'FG400', message = 'organization_required';
     end if;
     return row(
         v_membership.organization_id,
         v_membership.plan_id,
-        billing.role_permissions(v_membership.role, v_membership.plan_id),
+        v_membership.permissions,
         'user:' || p_user_id,
-        null
+        null,
+        p_user_id
     )::billing.caller;
 end
 $$;
@@ -182,10 +238,10 @@ begin
         v_now := billing.now();
         select
             p.organization_id, o.plan_id, p.permissions, 'passport:' || p.id, p.expires_at,
-            p.id, u.last_used_at
+            p.user_id, p.id, u.last_used_at
         into
             v_caller.organization_id, v_caller.plan_id, v_caller.permissions, v_caller.actor,
-            v_caller.expires_at,
+            v_caller.expires_at, v_caller.user_id,
             v_passport_id, v_last_used_at
         from billing.passports as p
         inner join billing.organizations as o on o.id = p.organization_id
@@ -215,10 +271,13 @@ begin
 end
 $$;
 
--- billing.write_passport: make a passport that grants no more than its issuer has.
+-- billing.write_passport: make a passport that grants no more than its issuer has. It belongs to
+-- the same member.
 --
 -- Raises  FG403 passport_exceeds_issuer  a permission or a lifetime that the issuer lacks
 --         FG409 passport_limit_reached   the plan's number of live passports is used up
+--         FG409 organization_closed
+-- Locks   the organization.
 create function billing.write_passport(
     p_issuer billing.caller,
     p_name text,
@@ -235,6 +294,19 @@ declare
     v_id uuid := billing.uuidv7();
     v_passport api.passports;
 begin
+    -- The turnstile: of two calls one counts after the other's insert, and of an insert and the
+    -- removal of its member one sees the other.
+    perform billing.lock_organization(p_issuer.organization_id);
+    if p_issuer.user_id is not null then
+        p_issuer.permissions := array(
+            select unnest(p_issuer.permissions)
+            intersect
+            select unnest(
+                billing.member_permissions(p_issuer.organization_id, p_issuer.user_id)
+            )
+            order by 1
+        );
+    end if;
     if not p_permissions <@ p_issuer.permissions or p_expires_at > p_issuer.expires_at then
         raise exception using
             errcode = 'FG403',
@@ -243,8 +315,6 @@ begin
                 'permissions', p_issuer.permissions, 'expires_at', p_issuer.expires_at
             )::text;
     end if;
-    -- The organization's row is the turnstile: of two calls one counts after the other's insert.
-    perform from billing.organizations as o where o.id = p_issuer.organization_id for no key update;
     if (
         select count(*) >= max(l.max_passports)
         from billing.passports as p
@@ -256,11 +326,12 @@ begin
         raise exception using errcode = 'FG409', message = 'passport_limit_reached';
     end if;
     insert into billing.passports (
-        organization_id, id, name, permissions, expires_at, key_hash, key_prefix, created_by
+        organization_id, id, name, permissions, user_id, expires_at, key_hash, key_prefix,
+        created_by
     )
     values (
         p_issuer.organization_id, v_id, p_name,
-        array(select distinct unnest(p_permissions) order by 1),
+        array(select distinct unnest(p_permissions) order by 1), p_issuer.user_id,
         coalesce(p_expires_at, p_issuer.expires_at),
         decode(p_key_hash, 'hex'), p_key_prefix, p_issuer.actor
     );
@@ -274,7 +345,7 @@ $$;
 -- api.create_passport: a new passport of the caller's organization.
 --
 -- Raises  FG403 passport_exceeds_issuer, FG409 passport_limit_reached, FG409 idempotency_conflict
---         FG400 expiry_in_the_past
+--         FG409 organization_closed, FG400 expiry_in_the_past
 create function api.create_passport(
     p_caller jsonb,
     p_name text,
@@ -364,7 +435,8 @@ begin
         and p.id = p_passport_id
         and p.revoked_at is null
         and (p.expires_at is null or p.expires_at > billing.now())
-    for update;
+    -- Not "for update": a call that notes its first use keeps the key and may wait for us.
+    for no key update;
     if not found then
         raise exception using errcode = 'FG404', message = 'passport_not_found';
     end if;
@@ -379,11 +451,11 @@ end
 $$;
 
 -- api.rotate_passport: a new key with the same name and rights;
--- the old one lives on for the overlap.
+-- the old one lives on for the overlap. Both belong to the same member.
 --
 -- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict,
---         FG409 passport_limit_reached
--- Locks   the passport, then the organization.
+--         FG409 passport_limit_reached, FG409 organization_closed
+-- Locks   the organization, then the passport.
 create function api.rotate_passport(
     p_caller jsonb,
     p_passport_id uuid,
@@ -410,7 +482,9 @@ begin
         return query select jsonb_populate_record(null::api.passports, v_stored), true;
         return;
     end if;
+    perform billing.lock_organization(v_caller.organization_id);
     v_old := billing.lock_passport(v_caller, p_passport_id);
+    v_caller.user_id := v_old.user_id;
     -- First, so that without an overlap the old one no longer counts towards the plan's limit.
     update billing.passports as p
     set expires_at = least(

@@ -27,6 +27,7 @@ select
     o.name,
     o.plan_id as plan,
     o.billing_email,
+    o.closed_at,
     o.created_at
 from billing.organizations as o;
 comment on view api.organizations is 'The tenants and their plans.';
@@ -89,6 +90,33 @@ begin
 end
 $$;
 
+-- billing.verified_email: a user's address, which they have confirmed. It is read from auth.users:
+-- a token may be old, and its user_metadata lies.
+--
+-- Raises  FG401 invalid_token       the user no longer exists
+--         FG403 email_not_verified  the address is not confirmed, or there is none
+create function billing.verified_email(p_user_id uuid)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_email text;
+    v_verified_at timestamptz;
+begin
+    select u.email, u.email_confirmed_at into v_email, v_verified_at
+    from auth.users as u
+    where u.id = p_user_id;
+    if not found then
+        raise exception using errcode = 'FG401', message = 'invalid_token';
+    end if;
+    if v_verified_at is null or coalesce(v_email, '') = '' then
+        raise exception using errcode = 'FG403', message = 'email_not_verified';
+    end if;
+    return v_email;
+end
+$$;
+
 -- billing.create_organization: an organization with its wallet.
 create function billing.create_organization(
     p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamptz
@@ -137,12 +165,9 @@ $$;
 -- api.register: a signed-in user becomes the owner of an organization: the one that an operator
 -- registered for their address, or else a new one on the free plan.
 --
--- The address and its verification are read from auth.users:
--- a token may be old, and its user_metadata lies.
---
--- Raises  FG401 invalid_token         the user no longer exists
---         FG403 email_not_verified    the address is not confirmed, or there is none
---         FG409 already_registered    the user owns an organization; detail: organization_id
+-- Raises  FG401 invalid_token, FG403 email_not_verified
+--         FG409 already_registered    none waits for the user, and they own one that is open;
+--                                     detail: organization_id
 --         FG409 idempotency_conflict  the key was used for another request
 -- Locks   the user, the bonus identities, the wallet.
 create function api.register(
@@ -161,7 +186,6 @@ declare
     v_request jsonb := jsonb_build_array(p_organization_name);
     v_stored jsonb;
     v_email text;
-    v_verified_at timestamptz;
     v_organization_id uuid;
     v_plan_id text;
 begin
@@ -173,31 +197,23 @@ begin
     -- Two registrations of one user with different keys:
     -- the second waits and finds the first's organization.
     perform pg_advisory_xact_lock(hashtextextended('register:' || p_user_id, 0));
-    select u.email, u.email_confirmed_at into v_email, v_verified_at
-    from auth.users as u
-    where u.id = p_user_id;
-    if not found then
-        raise exception using errcode = 'FG401', message = 'invalid_token';
-    end if;
-    if v_verified_at is null or coalesce(v_email, '') = '' then
-        raise exception using errcode = 'FG403', message = 'email_not_verified';
-    end if;
-    select m.organization_id into v_organization_id
-    from billing.members as m
-    where m.user_id = p_user_id and m.role = 'owner'
-    limit 1;
-    if found then
-        raise exception using
-            errcode = 'FG409',
-            message = 'already_registered',
-            detail = jsonb_build_object('organization_id', v_organization_id)::text;
-    end if;
-
+    v_email := billing.verified_email(p_user_id);
     update billing.organizations as o
     set claimed_at = billing.now()
     where o.claimed_at is null and lower(o.billing_email) = lower(v_email)
     returning o.id, o.plan_id into v_organization_id, v_plan_id;
     if not found then
+        select m.organization_id into v_organization_id
+        from billing.members as m
+        inner join billing.organizations as o on o.id = m.organization_id
+        where m.user_id = p_user_id and m.role = 'owner' and o.closed_at is null
+        limit 1;
+        if found then
+            raise exception using
+                errcode = 'FG409',
+                message = 'already_registered',
+                detail = jsonb_build_object('organization_id', v_organization_id)::text;
+        end if;
         v_plan_id := 'free';
         v_organization_id := billing.create_organization(
             coalesce(p_organization_name, left(v_email, 100)), v_plan_id, v_email, billing.now()
@@ -269,8 +285,11 @@ begin
     from billing.organizations as o
     left join billing.members as m on m.organization_id = o.id and m.role = 'owner'
     left join auth.users as u on u.id = m.user_id
-    where (o.claimed_at is null and lower(o.billing_email) = lower(p_email))
-        or lower(u.email) = lower(p_email)
+    where o.closed_at is null
+        and (
+            (o.claimed_at is null and lower(o.billing_email) = lower(p_email))
+            or lower(u.email) = lower(p_email)
+        )
     limit 1;
     if found then
         raise exception using
@@ -286,7 +305,7 @@ begin
         billing.write_passport(
             row(
                 v_organization_id, p_plan_id, array['read', 'write', 'billing'],
-                v_caller.actor, null
+                v_caller.actor, null, null
             )::billing.caller,
             'first passport', array['read', 'write', 'billing'], null, p_key_hash, p_key_prefix
         )
@@ -320,7 +339,7 @@ declare
 begin
     perform billing.write_passport(
         row(
-            v_id, 'admin', array['read', 'write', 'billing', 'admin'], 'operator', null
+            v_id, 'admin', array['read', 'write', 'billing', 'admin'], 'operator', null, null
         )::billing.caller,
         'operator', array['read', 'write', 'billing', 'admin'], null,
         encode(p_key_hash, 'hex'), p_key_prefix

@@ -70,7 +70,7 @@ grant execute on function
 billing.readable, billing.now, billing.user_email, billing.session_cost, billing.statement_kind
 to authenticated, faregate_reader;
 
-grant select (id, name, plan_id, billing_email, created_at)
+grant select (id, name, plan_id, billing_email, closed_at, created_at)
 on billing.organizations to authenticated, faregate_reader;
 create policy readers on billing.organizations for select to authenticated, faregate_reader
 using (id = any(array(select billing.readable('read'))));
@@ -81,7 +81,7 @@ create policy readers on billing.members for select to authenticated, faregate_r
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (
-    organization_id, id, name, permissions, key_prefix, expires_at, revoked_at, created_at
+    organization_id, id, name, permissions, user_id, key_prefix, expires_at, revoked_at, created_at
 )
 on billing.passports to authenticated, faregate_reader;
 create policy readers on billing.passports for select to authenticated, faregate_reader

@@ -52,6 +52,7 @@ def _bearer(credential: str) -> str:
 def _configuration(platform: Platform, address: str) -> str:
     """Say who calls what, and which checks make no sense where."""
     operator, user, owner = platform.operator(), platform.user(), platform.user()
+    founder = platform.user()
     platform.give(operator.id, 10**12)
     # Whoever lists passports will sooner or later revoke the one it shows: a user has none.
     platform.join(owner, platform.organization(), "owner")
@@ -71,6 +72,7 @@ def _configuration(platform: Platform, address: str) -> str:
         '|reconciliation|token)|customers"\n' + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
+        '[[operations]]\ninclude-path-regex = "^/v1/organizations"\n' + _bearer(founder.token),
         '[[operations]]\ninclude-path-regex = "^/(schedules|tasks)/"\n'
         + _bearer(platform.cloud.invoker_token()),
         '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'

@@ -40,8 +40,9 @@ _RULES: dict[str, LiteralString] = {
             and p.pronamespace in (
                 'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
             )
-            -- These two answer the readers of views, who may not look where they do.
-            and p.proname not in ('readable', 'user_email')
+            -- These two answer the readers of views, who may not look where they do; the third is
+            -- a trigger that Supabase Auth sets off, by deleting a user.
+            and p.proname not in ('readable', 'user_email', 'revoke_passports')
     """,
     "only the service roles may execute functions of api": """
         select p.oid::regprocedure, a.grantee::regrole

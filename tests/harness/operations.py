@@ -31,7 +31,7 @@ class Operation:
 
     def address(self, subject: str) -> str:
         """Give the path with an id in its place."""
-        return re.sub("{.*}", subject, self.path)
+        return re.sub("{[^}]*}", subject, self.path)
 
     def call(
         self,
@@ -59,6 +59,25 @@ OPERATIONS = [
         "admin",
         {"email": "new@example.com", "plan": "pro"},
         status=201,
+    ),
+    Operation("organizations", "GET", "/v1/organizations", ""),
+    Operation("organizations", "POST", "/v1/organizations", "", {"name": "Acme"}, status=201),
+    Operation("organizations", "GET", "/v1/organizations/{organization_id}", ""),
+    Operation("organizations", "PATCH", "/v1/organizations/{organization_id}", "", {}),
+    Operation("organizations", "GET", "/v1/organizations/{organization_id}/members", ""),
+    Operation(
+        "organizations",
+        "PUT",
+        "/v1/organizations/{organization_id}/members/{user_id}",
+        "",
+        {"role": "admin"},
+    ),
+    Operation(
+        "organizations",
+        "DELETE",
+        "/v1/organizations/{organization_id}/members/{user_id}",
+        "",
+        status=204,
     ),
     Operation("passports", "GET", "/v1/passports", "read"),
     Operation(

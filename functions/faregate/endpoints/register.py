@@ -1,19 +1,20 @@
 """Registration: a verified person, or an operator for a customer, gets an organization."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Body as JsonBody
 from fastapi import Response
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer, User, new_key
 from faregate.contract import (
+    Email,
     IdempotencyKey,
     IssuedPassport,
     Name,
+    Organization,
     Wallet,
     issued,
     mark_replayed,
@@ -35,25 +36,9 @@ class RegisterRequest(Body):
 class RegisterCustomerRequest(Body):
     """What an operator chooses for a customer, who claims the organization by registering."""
 
-    email: Annotated[
-        str,
-        StringConstraints(
-            max_length=254,
-            pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
-        ),
-    ]
+    email: Email
     plan: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
     organization_name: Name | None = None
-
-
-class Organization(Answer):
-    """A tenant."""
-
-    id: UUID
-    name: str
-    plan: str
-    billing_email: str
-    created_at: AwareDatetime
 
 
 class Registration(Answer):
