@@ -177,6 +177,7 @@ def test_a_signing_key_is_a_private_key_or_a_secret(portal: BlockingPortal, key:
         pytest.param(_WEAK, id="a short RSA key"),
         pytest.param(HMACAlgorithm.to_jwk(b"x" * 31, as_dict=True), id="a short secret"),
         pytest.param(_OCT | {"alg": "HS512"}, id="another HMAC"),
+        pytest.param(_OCT | {"kid": 7}, id="a secret whose kid is a number"),
         pytest.param({"keys": [_EC]}, id="a key set"),
         pytest.param([_EC], id="a list, as the CLI writes into a file"),
         pytest.param({}, id="nothing"),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from time import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import jwt
@@ -42,14 +42,16 @@ class ReaderTokens:
             "exp": now + expires_in_seconds,
             "jti": str(uuid4()),
         }
-        kid = {"kid": self._key.key_id} if self._key.key_id else {}
         return ReaderToken(
-            _signer.encode(claims, self._key, headers=kid),
-            datetime.fromtimestamp(now + expires_in_seconds, UTC),
+            _sign(claims, self._key), datetime.fromtimestamp(now + expires_in_seconds, UTC)
         )
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _sign(claims: dict[str, Any], key: jwt.PyJWK) -> str:
+    return _signer.encode(claims, key, headers={"kid": key.key_id} if key.key_id else None)
 
 
 def _signing_key(text: str) -> jwt.PyJWK:
@@ -59,9 +61,9 @@ def _signing_key(text: str) -> jwt.PyJWK:
     """
     try:
         key = jwt.PyJWK.from_json(text)
-        _signer.encode({}, key)
-        is_named = key.algorithm_name == "HS256" or (isinstance(key.key_id, str) and key.key_id)
-        is_usable = bool(is_named) and key.algorithm_name in _ALGORITHMS
+        _sign({}, key)
+        has_name = bool(key.key_id) or key.algorithm_name == "HS256"
+        is_usable = has_name and key.algorithm_name in _ALGORITHMS
     except Exception:  # noqa: BLE001  it has many ways to say no
         is_usable = False
     if not is_usable:
