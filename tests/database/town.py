@@ -25,6 +25,11 @@ READERS = (
     *("anonymous", "owner", "admin", "member", *access.PASSPORTS, "outsider"),
     *("owner of another", "member here, owner there"),
 )
+BEHIND_THE_DOOR = [
+    *[("billing", table) for table in access.TABLES],
+    *[("ops", view) for view in access.OPERATORS],
+    ("auth", "users"),
+]
 Row = dict[str, Any]
 
 
