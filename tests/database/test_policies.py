@@ -3,11 +3,6 @@
 Each test opens more than is open, in a transaction that is rolled back.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import LiteralString
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -28,30 +23,6 @@ _WRITES = [
     sql.SQL("truncate {table}"),
 ]
 _TABLES = [table for table in access.TABLES if table != "draws"]  # a view of two of them
-
-
-Being = Callable[..., AbstractContextManager[Connection]]
-
-
-@pytest.fixture(scope="module")
-def being(town: Town) -> Iterator[Being]:
-    """Give a way to be a reader, in a database that was opened so far."""
-    with psycopg.connect(town.platform.database.owner_url, autocommit=True) as connection:
-
-        @contextmanager
-        def be(reader: str, *openings: LiteralString) -> Iterator[Connection]:
-            claims = town.readers[reader].claims
-            with connection.transaction(force_rollback=True):
-                for opening in openings:
-                    connection.execute(opening)
-                connection.execute(
-                    "select set_config('request.jwt.claims', %s, true),"
-                    " set_config('role', %s, true)",
-                    [json.dumps(claims), claims["role"]],
-                )
-                yield connection
-
-        yield be
 
 
 def _expect_refusal(connection: Connection, statement: sql.Composed) -> None:
@@ -96,14 +67,12 @@ def _visible(town: Town, reader: str, table: str, columns: list[str]) -> list[st
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(("schema", "table"), BEHIND_THE_DOOR)
-def test_readers_reach_no_table(
-    town: Town, being: Being, schema: str, table: str, reader: str
-) -> None:
+def test_readers_reach_no_table(town: Town, schema: str, table: str, reader: str) -> None:
     names = {
         "table": sql.Identifier(schema, table),
         "column": sql.Identifier(_columns(town, schema, table)[0]),
     }
-    with being(reader) as connection:
+    with town.being(reader) as connection:
         for statement in (_READ, *_WRITES):
             _expect_refusal(connection, statement.format(**names))
 
@@ -111,11 +80,11 @@ def test_readers_reach_no_table(
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("table", _TABLES)
 def test_were_the_schema_open_columns_and_policies_would_hold(
-    town: Town, being: Being, table: str, reader: str
+    town: Town, table: str, reader: str
 ) -> None:
     columns = _columns(town, "billing", table)
     name = sql.Identifier("billing", table)
-    with being(reader, _OPEN_SCHEMA) as connection:
+    with town.being(reader, _OPEN_SCHEMA) as connection:
         granted = [column for column in columns if _is_granted(connection, table, column)]
         assert bool(granted) == bool(access.TABLES[table] and town.readers[reader].token)
         if granted:
@@ -136,15 +105,13 @@ def _is_granted(connection: Connection, table: str, column: str) -> bool:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("table", _TABLES)
-def test_were_every_table_open_policies_would_hold(
-    town: Town, being: Being, table: str, reader: str
-) -> None:
+def test_were_every_table_open_policies_would_hold(town: Town, table: str, reader: str) -> None:
     columns = _columns(town, "billing", table)
     names = {
         "table": sql.Identifier("billing", table),
         "column": sql.Identifier(columns[0]),
     }
-    with being(reader, _OPEN_SCHEMA, _OPEN_TABLES, _OPEN_FUNCTIONS) as connection:
+    with town.being(reader, _OPEN_SCHEMA, _OPEN_TABLES, _OPEN_FUNCTIONS) as connection:
         shown = _rows(connection, table, columns)
         assert shown == _visible(town, reader, table, columns)
         insert, update, delete, _ = (write.format(**names) for write in _WRITES)

@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import httpx
 import jwt
+import psycopg
 from anyio.from_thread import BlockingPortal
 from psycopg import sql
 
@@ -58,6 +59,20 @@ class Town:
     ours: Organization
     theirs: Organization
     readers: dict[str, Reader]
+    _sql: Connection
+
+    @contextmanager
+    def being(self, reader: str, *openings: LiteralString) -> Iterator[Connection]:
+        """Be a reader in SQL, in a database that was opened so far; all is rolled back."""
+        claims = self.readers[reader].claims
+        with self._sql.transaction(force_rollback=True):
+            for opening in openings:
+                self._sql.execute(opening)
+            self._sql.execute(
+                "select set_config('request.jwt.claims', %s, true), set_config('role', %s, true)",
+                [json.dumps(claims), claims["role"]],
+            )
+            yield self._sql
 
     def token(self, name: str) -> str:
         """Give what a reader shows, or the functions themselves."""
@@ -136,7 +151,8 @@ def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Ite
         readers = _readers(platform, owner, ours, other, theirs)
         _stop_the_clock(platform)
         postgrest.serve(database)
-        town = Town(platform, Rest(cloud, http), ours, theirs, readers)
+        connection = stack.enter_context(psycopg.connect(database.owner_url, autocommit=True))
+        town = Town(platform, Rest(cloud, http), ours, theirs, readers, connection)
         town.check()
         yield town
 
