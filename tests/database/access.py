@@ -106,6 +106,7 @@ FUNCTIONS = [
     "create_grant",
     "create_organization",
     "create_passport",
+    "create_token",
     "create_top_up",
     "delete_auto_top_up",
     "estimate_cost",

@@ -148,7 +148,7 @@ def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Ite
         operator = platform.operator()
         owner, ours = _furnish(platform, function, account, operator)
         other, theirs = _furnish(platform, function, account, operator)
-        readers = _readers(platform, owner, ours, other, theirs)
+        readers = _readers(platform, function("token"), owner, ours, other, theirs)
         _stop_the_clock(platform)
         postgrest.serve(database)
         connection = stack.enter_context(psycopg.connect(database.owner_url, autocommit=True))
@@ -207,7 +207,12 @@ def _audit(platform: Platform, organization: Organization) -> None:
 
 
 def _readers(
-    platform: Platform, owner: User, ours: Organization, other: User, theirs: Organization
+    platform: Platform,
+    tokens: Client,
+    owner: User,
+    ours: Organization,
+    other: User,
+    theirs: Organization,
 ) -> dict[str, Reader]:
     admin, member, outsider, both = (platform.user() for _ in range(4))
     platform.join(admin, ours, "admin")
@@ -225,7 +230,7 @@ def _readers(
     }
     for name, permissions in access.PASSPORTS.items():
         key = platform.passport(ours.id, *permissions)
-        token = platform.cloud.passport_token(ours.id, platform.passport_id(key))
+        token = done(tokens.post("/v1/token", by=key))["token"]
         readers[name] = Reader(token, {ours.id: name})
     return readers
 

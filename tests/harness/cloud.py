@@ -69,18 +69,6 @@ class Cloud:
             "exp": now + 3600,
         }
 
-    def passport_token(self, organization_id: str, passport_id: str, **claims: object) -> str:
-        """Sign a token that stands for a passport, with which a server reads views."""
-        now = int(datetime.now(UTC).timestamp())
-        honest = {
-            "role": "faregate_reader",
-            "organization_id": organization_id,
-            "passport_id": passport_id,
-            "iat": now,
-            "exp": now + 600,
-        }
-        return self.layout.auth_key.sign(honest | claims)
-
     def invoker_token(self, **claims: object) -> str:
         """Sign an ID token as Google does for the service account that may call."""
         now = int(datetime.now(UTC).timestamp())
