@@ -33,7 +33,7 @@ lint: ready ## ruff, mypy and sqlfluff
 format: ready ## let ruff and sqlfluff fix what they can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/sqlfluff fix --quiet supabase
 
-bench: ready ## measure calls, sweeps and imports on this machine
+bench: ready ## measure calls, sweeps, reads and imports on this machine
 	@$(RUN) infra.bench
 
 torture: ready ## kill, cut and storm for MINUTES=10, then prove that no money was lost or made

@@ -2,8 +2,8 @@
 
 import sys
 
-from infra.bench import http, imports, ledger, proof, sweep
-from infra.bench.report import Line
+from infra.bench import http, imports, ledger, proof, readers, sweep
+from infra.bench.report import Line, Plan
 from infra.bench.stage import stage
 from infra.local.progress import run, say, step
 
@@ -11,7 +11,7 @@ from infra.local.progress import run, say, step
 def main() -> None:
     """Measure on a database of its own, made anew."""
     with step("imports"):
-        lines: list[Line] = imports.measure()
+        lines: list[Line | Plan] = [*imports.measure()]
     with stage() as own:
         with step("calls over HTTP"):
             lines += http.measure(own)
@@ -21,6 +21,8 @@ def main() -> None:
             lines += sweep.measure(own)
         with step("proof"):
             lines += proof.measure(own)
+        with step("readers"):
+            lines += readers.measure(own)
     say("")
     for line in lines:
         line.print()

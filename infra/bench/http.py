@@ -13,7 +13,6 @@ from statistics import median
 from time import time
 from uuid import uuid4
 
-import httpx
 import psycopg
 
 from infra.bench import load
@@ -154,19 +153,8 @@ def _server(stage: Stage, function: str, source: Path) -> Iterator[int]:
         preexec_fn=children.die_with_parent(),  # noqa: PLW1509 - no thread has started yet
     )
     try:
-        _wait_until_up(process, port)
+        load.wait_until_up(process, port)
         yield port
     finally:
         process.terminate()
         process.wait()
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
-    with httpx.Client(trust_env=False) as http:
-        while process.poll() is None:
-            try:
-                http.get(f"http://127.0.0.1:{port}/", timeout=1)
-            except httpx.HTTPError:
-                continue
-            return
-    raise load.LoadError(f"the server ended with {process.returncode}")

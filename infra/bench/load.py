@@ -1,8 +1,11 @@
 """A load of HTTP requests from this machine on this machine, bounded in number and time."""
 
 import asyncio
+import subprocess
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
+
+import httpx
 
 CLIENTS = 8
 
@@ -39,6 +42,19 @@ async def requests_per_second(
             for _ in range(CLIENTS):
                 group.create_task(client())
         return number / (perf_counter() - started)
+
+
+def wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a server answers. Raises LoadError when it ends instead."""
+    with httpx.Client(trust_env=False, timeout=1) as http:
+        while process.poll() is None:
+            try:
+                if not http.get(f"http://127.0.0.1:{port}/").is_server_error:
+                    return
+            except httpx.HTTPError:
+                pass
+            sleep(0.02)
+    raise LoadError(f"the server ended with {process.returncode}")
 
 
 def post(path: str, body: bytes, *headers: str) -> bytes:

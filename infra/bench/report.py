@@ -6,6 +6,21 @@ from infra.local.progress import say
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How Postgres answered a query, for information."""
+
+    name: str
+    lines: list[str]
+    is_met: bool = True
+
+    def print(self) -> None:
+        """Print it below its name."""
+        say(f"  {self.name}:")
+        for line in self.lines:
+            say(f"    {line}")
+
+
+@dataclass(frozen=True)
 class Line:
     """One measurement; limit: at least this much, or at most; None: for information."""
 

@@ -83,10 +83,11 @@ def passport_hash(number: int) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """A populated database, as its owner and as the functions reach it."""
+    """A populated database, as its owner, the functions and PostgREST reach it."""
 
     owner_url: str
     functions_url: str
+    authenticator_url: str
 
 
 @contextmanager
@@ -107,6 +108,11 @@ def stage() -> Iterator[Stage]:
                 connection.execute(_PASSPORTS, {"passports": PASSPORTS})
                 connection.execute(_HOLD)
                 connection.execute("vacuum analyze")
-        yield Stage(owner_url, cluster.url(migrate.FUNCTIONS, "bench"))
+        yield Stage(
+            owner_url,
+            cluster.url(migrate.FUNCTIONS, "bench"),
+            cluster.url("authenticator", "bench"),
+        )
+        migrate.drop(cluster, "bench")
     finally:
         cluster.stop()
