@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from infra.local.template import Database
+from tests.database.superuser import superuser_url
 
 # Views and functions of all schemas, and who is neither the owner nor invited.
 _RULES: dict[str, LiteralString] = {
@@ -111,6 +112,103 @@ _RULES: dict[str, LiteralString] = {
         where p.pronamespace = 'api'::regnamespace
             and r.rolname in ('anon', 'authenticated', 'authenticator', 'faregate_reader')
             and has_function_privilege(r.oid, p.oid, 'execute')
+    """,
+    "clients may change nothing, not even a sequence": """
+        with acls as (
+            select oid::regclass::text as subject, relkind = 'S' as is_sequence, relacl as acl
+            from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+            union all
+            select attrelid::regclass || '.' || attname, false, attacl
+            from pg_attribute where attrelid > 16383
+            union all
+            select nspname, false, nspacl from pg_namespace
+            union all
+            select 'defaults', defaclobjtype = 'S', defaclacl from pg_default_acl
+        )
+        select s.subject, a.grantee, a.privilege_type
+        from acls as s
+        cross join aclexplode(s.acl) as a
+        left join pg_roles as r on r.oid = a.grantee
+        where (s.is_sequence or a.privilege_type not in ('SELECT', 'USAGE', 'EXECUTE'))
+            and coalesce(r.rolname, 'public') in (
+                'public', 'anon', 'authenticated', 'authenticator', 'faregate_reader'
+            )
+    """,
+    "no reader sees a column that is named like a secret": """
+        select a.attrelid::regclass, a.attname, r.rolname
+        from pg_attribute as a
+        inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        cross join pg_roles as r
+        where c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+            and r.rolname in ('anon', 'authenticated', 'faregate_reader')
+            and a.attnum > 0 and not a.attisdropped
+            and a.attname ~ '(hash|token|secret|key|passw|cipher|payment_method|customer_id)'
+            and a.attname <> 'key_prefix' -- so that a person can tell passports apart
+            and has_column_privilege(r.oid, c.oid, a.attnum, 'select')
+    """,
+    "readers have the columns that their views use, and no others": """
+        with used as (
+            select distinct d.refobjid as relation, d.refobjsubid as number, r.oid as role
+            from pg_rewrite as w
+            inner join pg_class as v
+                on v.oid = w.ev_class and v.relnamespace = 'api'::regnamespace
+            inner join pg_depend as d
+                on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+                and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0
+                and d.refobjid <> v.oid
+            inner join pg_roles as r on has_table_privilege(r.oid, v.oid, 'select')
+            where r.rolname in ('authenticated', 'faregate_reader')
+        ), granted as (
+            select a.attrelid as relation, a.attnum as number, r.oid as role
+            from pg_attribute as a
+            inner join pg_class as c
+                on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+            cross join pg_roles as r
+            where c.relnamespace = 'billing'::regnamespace and c.relname <> 'clock_offset'
+                and a.attnum > 0 and not a.attisdropped
+                and r.rolname in ('anon', 'authenticated', 'faregate_reader')
+                and has_column_privilege(r.oid, c.oid, a.attnum, 'select')
+        )
+        select relation::regclass, number, role::regrole
+        from (select * from used except select * from granted) as missing
+        union all
+        select relation::regclass, number, role::regrole
+        from (select * from granted except select * from used) as unused
+    """,
+    "every policy lets readers read, and asks once a query": """
+        select p.polrelid::regclass, p.polname
+        from pg_policy as p
+        inner join pg_class as c on c.oid = p.polrelid
+        where c.relnamespace = 'billing'::regnamespace and c.relname <> 'clock_offset'
+            and not (
+                p.polcmd = 'r'
+                and array['authenticated', 'faregate_reader']::regrole []::oid [] @> p.polroles
+                and pg_get_expr(p.polqual, p.polrelid)
+                ~ '= ANY \\(ARRAY\\( SELECT billing\\.readable\\(''[a-z]+''::text\\) AS readable'
+            )
+    """,
+    "the roles of the product are no more than they seem": """
+        select r.rolname from pg_roles as r
+        where r.rolname in ('anon', 'authenticated', 'faregate_reader', 'faregate_functions')
+            and (
+                r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolcreatedb
+                or r.rolreplication or r.rolinherit
+                or r.rolcanlogin <> (r.rolname = 'faregate_functions')
+            )
+        union all
+        select m.member::regrole || ' is ' || m.roleid::regrole
+        from pg_auth_members as m
+        inner join pg_roles as r on r.oid = m.member
+        where r.rolname in ('anon', 'authenticated', 'faregate_reader', 'faregate_functions')
+            or r.rolname = 'authenticator' and m.roleid not in (
+                'anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole,
+                'faregate_reader'::regrole
+            )
+        union all
+        select r.rolname || ' owns ' || c.oid::regclass
+        from pg_class as c
+        inner join pg_roles as r on r.oid = c.relowner
+        where r.rolname in ('anon', 'authenticated', 'faregate_reader', 'faregate_functions')
     """,
     "nothing of ours is in public": """
         select c.relname from pg_class as c where c.relnamespace = 'public'::regnamespace
@@ -219,3 +317,71 @@ _RULES: dict[str, LiteralString] = {
 def test_rule(unchanged: Database, rule: str) -> None:
     with psycopg.connect(unchanged.owner_url) as owner:
         assert owner.execute(_RULES[rule]).fetchall() == []
+
+
+# What each rule about access must see. Every mistake is one that nothing else refuses.
+_MISTAKES: dict[str, list[LiteralString]] = {
+    "every table of billing has row level security": [
+        "create table billing.mistake (id uuid)",
+        "alter table billing.wallets disable row level security",
+    ],
+    "there is no table in api or ops": ["create table api.mistake (id uuid)"],
+    "views run with the rights of their reader": [
+        "create view api.mistake as select w.settled_micros from billing.wallets as w",
+        "alter view api.wallets reset (security_invoker)",
+    ],
+    "only the service roles may execute functions of api": [
+        "grant execute on function api.get_wallet to authenticated",
+        "grant execute on function api.get_wallet to public",
+    ],
+    "nobody but the owner has any right in billing or ops": [
+        "grant usage on schema billing to authenticated",
+        "grant select on billing.wallets to service_role",
+        "grant execute on function billing.credit_wallet to public",
+    ],
+    "readers may read views of api and nothing else": [
+        "grant insert on api.wallets to authenticated",
+        "grant select on api.wallets to anon",
+        "grant select on api.wallets to public",
+    ],
+    "clients may change nothing, not even a sequence": [
+        "grant insert on billing.wallets to authenticated",
+        "grant update (name) on billing.organizations to faregate_reader",
+        "grant create on schema public to public",
+        "create sequence public.mistake; grant usage on sequence public.mistake to anon",
+        "alter default privileges in schema billing grant all on tables to authenticated",
+    ],
+    "no reader sees a column that is named like a secret": [
+        "grant select (key_hash) on billing.passports to authenticated",
+        "grant select on billing.saved_cards to anon",
+    ],
+    "readers have the columns that their views use, and no others": [
+        "grant select (claimed_at) on billing.organizations to authenticated",
+        "revoke select (name) on billing.organizations from faregate_reader",
+        "grant select on billing.plans to authenticated",
+    ],
+    "every policy lets readers read, and asks once a query": [
+        "create policy mistake on billing.wallets for select to authenticated using (true)",
+        "create policy mistake on billing.wallets to authenticated"
+        " using (organization_id = any(array(select billing.readable('read'))))",
+        "alter policy readers on billing.wallets to public",
+        "alter policy readers on billing.wallets"
+        " using (organization_id in (select billing.readable('read')))",
+    ],
+    "the roles of the product are no more than they seem": [
+        "alter role faregate_reader createdb",
+        "grant service_role to faregate_reader",
+        "reset role; alter view api.wallets owner to faregate_reader",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "mistake"), [(rule, each) for rule, all_ in _MISTAKES.items() for each in all_]
+)
+def test_a_rule_sees_a_mistake(unchanged: Database, rule: str, mistake: LiteralString) -> None:
+    with psycopg.connect(superuser_url(unchanged)) as anybody:
+        anybody.execute("set role postgres")
+        anybody.execute(mistake)
+        assert anybody.execute(_RULES[rule]).fetchall() != []
+        anybody.rollback()
