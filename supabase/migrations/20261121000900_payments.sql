@@ -91,7 +91,7 @@ for each statement execute function billing.refuse_change();
 --
 -- The amount is the provider's. The promised bonus is for the promised amount:
 -- paid something else, no bonus.
--- Locks   the organization, then the wallet; the caller has locked the top-up.
+-- Locks   the organization, the running sessions, the wallet; the caller has locked the top-up.
 create function billing.credit_top_up(
     p_top_up billing.top_ups,
     p_checkout_session_id text,
@@ -111,10 +111,6 @@ declare
         where r.provider = 'stripe' and r.provider_payment_id = p_provider_payment_id
     );
 begin
-    if v_is_reversed then
-        -- Before the wallet, as everybody does.
-        perform billing.lock_sessions(p_top_up.organization_id);
-    end if;
     insert into billing.payments (
         organization_id, id, top_up_id, provider, provider_payment_id, amount_micros, paid_at
     )
@@ -126,7 +122,7 @@ begin
     if not found then
         return false;
     end if;
-    -- Before the wallet: whoever claims an organization locks them in this order, too.
+    -- The organization before its sessions, and both before the wallet, as everybody does.
     update billing.organizations as o
     set plan_id = l.plan_after_top_up_id
     from billing.plans as l
@@ -140,6 +136,9 @@ begin
             p_top_up.organization_id, 'stripe', 'change_plan', p_top_up.id,
             jsonb_build_object('plan', v_plan_id)
         );
+    end if;
+    if v_is_reversed then
+        perform billing.lock_sessions(p_top_up.organization_id);
     end if;
     perform billing.credit_wallet(
         p_top_up.organization_id, p_amount_micros, 'paid', 'provider_clearing', 'top_up',

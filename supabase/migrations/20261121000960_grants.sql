@@ -63,11 +63,11 @@ comment on function api.list_grants is
 -- api.create_grant: an operator gives a customer promotional credits. p_note says why and is shown
 -- to the customer. Null for p_effective_at: now; for p_expires_at: never.
 --
--- Raises  FG404 organization_not_found, FG409 idempotency_conflict
+-- Raises  FG404 organization_not_found, FG409 organization_closed, FG409 idempotency_conflict
 --         FG400 expiry_in_the_past     it would be over before it began
 --         FG400 amount_out_of_bounds   not positive, or the wallet would hold more than a billion
 --                                      dollars
--- Locks   the key, the wallet.
+-- Locks   the key, the organization, the wallet.
 create function api.create_grant(
     p_caller jsonb,
     p_organization_id uuid,
@@ -100,6 +100,7 @@ begin
         return;
     end if;
     perform billing.find_customer(p_organization_id);
+    perform billing.lock_organization(p_organization_id);
     if p_amount_micros not between 1 and 1000000000000000 then
         raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
     end if;

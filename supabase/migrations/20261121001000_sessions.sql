@@ -193,7 +193,7 @@ comment on function api.estimate_session is
 -- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros,
 --                                     available_micros
 --         FG402 debt_outstanding      the organization is frozen; detail: debt_micros
---         FG403 tier_not_allowed, FG409 idempotency_conflict
+--         FG403 tier_not_allowed, FG409 organization_closed, FG409 idempotency_conflict
 -- Locks   the key, then the wallet.
 create function api.start_session(
     p_caller jsonb,
@@ -235,7 +235,13 @@ begin
     -- After the lock: nobody pays for having waited.
     v_now := billing.now();
     v_expires_at := v_now + make_interval(secs => p_max_seconds);
-    select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
+    select l.* into v_plan
+    from billing.organizations as o
+    inner join billing.plans as l on l.id = o.plan_id
+    where o.id = v_caller.organization_id and o.closed_at is null;
+    if not found then
+        raise exception using errcode = 'FG409', message = 'organization_closed';
+    end if;
     v_price := billing.tier_price(v_plan, p_tier, v_now);
     v_paid_until := least(
         v_now + make_interval(secs => v_plan.session_window_seconds), v_expires_at

@@ -161,7 +161,8 @@ comment on function api.get_auto_top_up is 'Reads the settings of automatic top-
 --                                       detail: threshold_micros
 --         FG400 monthly_cap_too_small   not even one top-up fits; detail: minimum_micros
 --         FG409 no_saved_card           no checkout has saved a card yet
--- Locks   the settings.
+--         FG409 organization_closed
+-- Locks   the organization, the settings.
 create function api.set_auto_top_up(
     p_caller jsonb,
     p_threshold_micros bigint,
@@ -177,6 +178,7 @@ as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'billing');
 begin
+    perform billing.lock_organization(v_caller.organization_id);
     perform billing.promise_bonus(p_amount_micros);
     if p_amount_micros < p_threshold_micros then
         raise exception using

@@ -102,6 +102,7 @@ STRANGERS = frozenset({"anon", "authenticated", "faregate_reader"})
 FUNCTIONS = [
     "attach_checkout",
     "capture_hold",
+    "close_organization",
     "compare_stripe",
     "create_grant",
     "create_organization",

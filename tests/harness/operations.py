@@ -64,6 +64,7 @@ OPERATIONS = [
     Operation("organizations", "POST", "/v1/organizations", "", {"name": "Acme"}, status=201),
     Operation("organizations", "GET", "/v1/organizations/{organization_id}", ""),
     Operation("organizations", "PATCH", "/v1/organizations/{organization_id}", "", {}),
+    Operation("organizations", "POST", "/v1/organizations/{organization_id}/close", "", {}),
     Operation("organizations", "GET", "/v1/organizations/{organization_id}/members", ""),
     Operation(
         "organizations",

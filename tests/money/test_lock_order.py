@@ -13,12 +13,14 @@ from tests.money.ledger import (
     REGISTRATION_BONUS,
     Customer,
     Ledger,
+    RefusedError,
     Row,
     checkout_event,
     new_key,
     new_key_material,
     open_ledger,
 )
+from tests.money.test_reversals import refund
 
 
 @contextmanager
@@ -118,3 +120,56 @@ def test_two_passports_rotate_each_other(ledger: Ledger) -> None:
         rotate(other, one_id, "second"),
     )
     assert len({answer["passport"]["id"] for answer in answers}) == 2
+
+
+def _close(customer: Customer) -> Callable[[Ledger], Row]:
+    return lambda own: own.call_one(
+        "close_organization",
+        user_id=customer.user_id,
+        organization_id=customer.id,
+        forfeit_balance=True,
+        idempotency_key=new_key(),
+    )
+
+
+def test_an_organization_is_closed_while_a_payment_that_was_refunded_arrives(
+    ledger: Ledger,
+) -> None:
+    customer = ledger.register()
+    top_up = ledger.ask_top_up(customer, 10 * DOLLAR)["top_up"]
+    ledger.start(customer)
+    assert ledger.deliver(refund(top_up, 1, DOLLAR))["outcome"] == "refund_recorded"
+    closed, paid = _meet(
+        ledger,
+        ("select from billing.organizations where id = %s for update", customer.id),
+        _close(customer),
+        lambda own: own.deliver(checkout_event(top_up)),
+    )
+    assert closed["organization"]["closed_at"] is not None
+    assert paid["outcome"] == "credited"
+    (settled_micros,) = ledger.fetch_one(
+        "select settled_micros from billing.wallets where organization_id = %s", customer.id
+    )
+    assert settled_micros == 9 * DOLLAR
+
+
+def test_a_session_that_costs_nothing_is_not_started_while_its_organization_is_closed(
+    ledger: Ledger,
+) -> None:
+    customer = ledger.register()
+    ledger.run("update billing.organizations set plan_id = 'admin' where id = %s", customer.id)
+
+    def start(own: Ledger) -> Row:
+        try:
+            return own.start(customer)
+        except RefusedError as refusal:
+            return {"code": refusal.code}
+
+    closed, started = _meet(
+        ledger,
+        ("select from billing.wallets where organization_id = %s for update", customer.id),
+        _close(customer),
+        start,
+    )
+    assert closed["organization"]["closed_at"] is not None
+    assert started == {"code": "organization_closed"}

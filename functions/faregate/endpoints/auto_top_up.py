@@ -56,7 +56,7 @@ async def get_auto_top_up(caller: Customer, database: Database = use(Database)) 
     "/v1/credits/auto-top-up",
     responses=customer_refuses(
         *["amount_too_small", "amount_below_threshold", "monthly_cap_too_small", "no_saved_card"],
-        *["body_too_large", "unsupported_media_type"],
+        *["organization_closed", "body_too_large", "unsupported_media_type"],
     ),
 )
 async def set_auto_top_up(

@@ -87,7 +87,10 @@ async def list_grants(
 @router.post(
     "/v1/grants",
     status_code=201,
-    responses=writes("organization_not_found", "expiry_in_the_past", "amount_out_of_bounds"),
+    responses=writes(
+        *["organization_not_found", "organization_closed"],
+        *["expiry_in_the_past", "amount_out_of_bounds"],
+    ),
 )
 async def create_grant(
     request: CreateGrantRequest,

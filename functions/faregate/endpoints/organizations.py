@@ -1,11 +1,11 @@
 """Organizations and their members. For people: no passport opens these addresses."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Body as JsonBody
 from fastapi import Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
@@ -47,6 +47,12 @@ class UpdateOrganizationRequest(Body):
 
     name: Name | None = None
     billing_email: Email | None = None
+
+
+class CloseOrganizationRequest(Body):
+    """Whether paid credits that are left are given up."""
+
+    forfeit_balance: Annotated[bool, Field(strict=True)] = False
 
 
 class SetMemberRoleRequest(Body):
@@ -140,6 +146,35 @@ async def update_organization(
         billing_email=request.billing_email,
     )
     return OwnOrganization.model_validate(_with_role(row))
+
+
+@router.post(
+    "/v1/organizations/{organization_id}/close",
+    responses=refuses(
+        *_MANAGER,
+        *_BODY,
+        *["holds_open", "debt_outstanding", "top_up_under_way", "balance_left"],
+        "idempotency_conflict",
+    ),
+)
+async def close_organization(
+    organization_id: UUID,
+    user: User,
+    idempotency_key: IdempotencyKey,
+    response: Response,
+    request: CloseOrganizationRequest = JsonBody(default_factory=CloseOrganizationRequest),
+    database: Database = use(Database),
+) -> Organization:
+    """Close an organization for good: what runs is stopped and charged. For owners."""
+    row = await database.call_one(
+        "close_organization",
+        user_id=user,
+        organization_id=organization_id,
+        forfeit_balance=request.forfeit_balance,
+        idempotency_key=idempotency_key,
+    )
+    mark_replayed(response, replayed=row["replayed"])
+    return Organization.model_validate(row["organization"])
 
 
 @router.get("/v1/organizations/{organization_id}/members", responses=refuses(*_MEMBER))

@@ -52,7 +52,10 @@ class RotatePassportRequest(Body):
 @router.post(
     "/v1/passports",
     status_code=201,
-    responses=writes("expiry_in_the_past", "passport_exceeds_issuer", "passport_limit_reached"),
+    responses=writes(
+        *["expiry_in_the_past", "passport_exceeds_issuer"],
+        *["passport_limit_reached", "organization_closed"],
+    ),
 )
 async def create_passport(
     request: CreatePassportRequest,
@@ -92,7 +95,10 @@ async def list_passports(
 @router.post(
     "/v1/passports/{passport_id}/rotate",
     status_code=201,
-    responses=writes("passport_not_found", "passport_exceeds_issuer", "passport_limit_reached"),
+    responses=writes(
+        *["passport_not_found", "passport_exceeds_issuer"],
+        *["passport_limit_reached", "organization_closed"],
+    ),
 )
 async def rotate_passport(
     passport_id: UUID,

@@ -97,7 +97,7 @@ async def estimate_session(
 @router.post(
     "/v1/sessions",
     status_code=201,
-    responses=writes("insufficient_credits", "tier_not_allowed"),
+    responses=writes("insufficient_credits", "tier_not_allowed", "organization_closed"),
 )
 async def start_session(
     request: StartSessionRequest,

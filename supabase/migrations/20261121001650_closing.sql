@@ -1,0 +1,176 @@
+-- Closing an organization: what it runs is stopped and charged, its balance and its passports end.
+-- Its members still read its books. Money that arrives later is credited, and waits for a person.
+--
+-- Whoever makes something of an organization that would outlive a close locks the organization
+-- (billing.lock_organization), or its wallet and then looks (api.start_session).
+
+-- billing.settle_organization: end whatever still moves an organization's money: what it runs, what
+-- is promised to it, what has expired, automatic top-ups.
+--
+-- Locks   scheduled grants, sessions, holds, the wallet, the settings of automatic top-ups; the
+--         caller has locked the organization.
+create function billing.settle_organization(p_organization_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from billing.grants as g
+    where g.organization_id = p_organization_id and g.sequence is null;
+    perform billing.lock_sessions(p_organization_id);
+    perform from billing.holds as h
+    where h.organization_id = p_organization_id and h.kind = 'usage' and h.due_at is not null
+    order by h.id
+    for no key update;
+    perform from billing.wallets as w
+    where w.organization_id = p_organization_id
+    for no key update;
+    -- Again: one may have started while this waited for the wallet.
+    perform billing.stop_sessions(
+        p_organization_id, billing.lock_sessions(p_organization_id), 'stopped'
+    );
+    perform billing.close_hold(h.organization_id, h.id, 'expired')
+    from billing.holds as h
+    where h.organization_id = p_organization_id
+        and h.kind = 'usage'
+        and h.due_at <= billing.now();
+    perform billing.expire_wallet(p_organization_id);
+    delete from billing.auto_top_ups as a where a.organization_id = p_organization_id;
+end
+$$;
+
+-- billing.refuse_to_close: whatever speaks against closing a settled organization, one by one.
+--
+-- Raises  FG409 holds_open        an operator is still using what they hold
+--         FG402 debt_outstanding  detail: debt_micros
+--         FG409 top_up_under_way  a card is being charged by itself
+--         FG409 balance_left      paid money that nobody gives up; detail: available_micros
+create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_debt_micros bigint;
+    v_paid_micros bigint;
+begin
+    perform from billing.holds as h
+    where h.organization_id = p_organization_id and h.due_at is not null;
+    if found then
+        raise exception using errcode = 'FG409', message = 'holds_open';
+    end if;
+
+    select w.debt_micros into strict v_debt_micros
+    from billing.wallets as w
+    where w.organization_id = p_organization_id;
+    if v_debt_micros > 0 then
+        raise exception using
+            errcode = 'FG402',
+            message = 'debt_outstanding',
+            detail = jsonb_build_object('debt_micros', v_debt_micros)::text;
+    end if;
+
+    perform from billing.top_ups as t
+    where t.organization_id = p_organization_id
+        and t.kind = 'automatic'
+        and t.status in ('pending', 'processing');
+    if found then
+        raise exception using errcode = 'FG409', message = 'top_up_under_way';
+    end if;
+
+    select coalesce(sum(g.remaining_micros), 0) into v_paid_micros
+    from billing.grants as g
+    where g.organization_id = p_organization_id and g.category = 'paid' and not g.is_used_up;
+    if v_paid_micros > 0 and not p_forfeit_balance then
+        raise exception using
+            errcode = 'FG409',
+            message = 'balance_left',
+            detail = jsonb_build_object('available_micros', v_paid_micros)::text;
+    end if;
+end
+$$;
+
+-- billing.forfeit_balance: nothing remains of any grant. Returns how much went.
+--
+-- Locks   nothing new: the caller has locked the wallet, of which nothing is held.
+create function billing.forfeit_balance(p_organization_id uuid)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_grant record;
+    v_forfeited_micros bigint := 0;
+begin
+    for v_grant in
+        select g.id, g.remaining_micros
+        from billing.grants as g
+        where g.organization_id = p_organization_id and not g.is_used_up
+        order by g.id
+    loop
+        perform billing.debit_grant(
+            p_organization_id, v_grant.id, v_grant.remaining_micros, 'expired', 'expiry'
+        );
+        v_forfeited_micros := v_forfeited_micros + v_grant.remaining_micros;
+    end loop;
+    return v_forfeited_micros;
+end
+$$;
+
+-- api.close_organization: nothing starts in it any more. Promotional credits that are left expire
+-- silently; paid ones only with p_forfeit_balance. Nobody's registration bonus becomes new.
+--
+-- Raises  FG404 organization_not_found, FG409 organization_closed, FG409 idempotency_conflict
+--         FG403 role_required  only owners may
+--         FG409 holds_open, FG402 debt_outstanding, FG409 top_up_under_way, FG409 balance_left
+-- Locks   the key, the organization, scheduled grants, sessions, holds, the wallet, the settings of
+--         automatic top-ups, the passports.
+create function api.close_organization(
+    p_user_id uuid,
+    p_organization_id uuid,
+    p_forfeit_balance boolean,
+    p_idempotency_key text
+)
+returns table (organization api.organizations, replayed boolean)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_request jsonb := jsonb_build_array(p_organization_id, p_forfeit_balance);
+    v_stored jsonb;
+    v_now timestamptz;
+begin
+    perform billing.find_role(p_user_id, p_organization_id);
+    v_stored := billing.replay(
+        p_organization_id, p_idempotency_key, 'close_organization', v_request
+    );
+    if v_stored is not null then
+        return query select jsonb_populate_record(null::api.organizations, v_stored), true;
+        return;
+    end if;
+    perform billing.authenticate_manager(p_user_id, p_organization_id, 'owner');
+    perform billing.settle_organization(p_organization_id);
+    perform billing.refuse_to_close(p_organization_id, p_forfeit_balance);
+    insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
+    values (
+        p_organization_id, 'user:' || p_user_id, 'close_organization', p_organization_id,
+        jsonb_build_object('forfeited_micros', billing.forfeit_balance(p_organization_id))
+    );
+    v_now := billing.now();
+    update billing.passports as p
+    set revoked_at = v_now
+    where p.organization_id = p_organization_id and p.revoked_at is null;
+    update billing.organizations as o
+    set closed_at = v_now
+    where o.id = p_organization_id;
+    select o.* into organization from api.organizations as o where o.id = p_organization_id;
+    perform billing.remember(
+        p_organization_id, p_idempotency_key, 'close_organization', v_request,
+        to_jsonb(organization)
+    );
+    replayed := false;
+    return next;
+end
+$$;
+grant execute on function api.close_organization to service_role, faregate_functions;
