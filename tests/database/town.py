@@ -152,7 +152,7 @@ def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Ite
         _stop_the_clock(platform)
         postgrest.serve(database)
         connection = stack.enter_context(psycopg.connect(database.owner_url, autocommit=True))
-        town = Town(platform, Rest(cloud, http), ours, theirs, readers, connection)
+        town = Town(platform, Rest(cloud, http, is_direct=True), ours, theirs, readers, connection)
         town.check()
         yield town
 

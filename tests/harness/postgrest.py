@@ -72,8 +72,10 @@ class Postgrest:
 class Rest:
     """Speaks to `/rest/v1` with the project's publishable key and the token of whoever asks."""
 
-    def __init__(self, cloud: Cloud, http: httpx.Client) -> None:
+    def __init__(self, cloud: Cloud, http: httpx.Client, *, is_direct: bool = False) -> None:
+        """Be a client of the gateway, or directly of what is behind it: twice as fast."""
         self._cloud, self._http = cloud, http
+        self._url = cloud.postgrest_url if is_direct else cloud.layout.rest_url
 
     def request(
         self,
@@ -86,12 +88,12 @@ class Rest:
         **options: Any,  # noqa: ANN401  httpx types them
     ) -> httpx.Response:
         """Ask as the bearer of a token (`by`) or, without one, as the bearer of the key alone."""
-        sent = {"apikey": key or self._cloud.layout.secrets.publishable_key} | dict(headers or {})
-        if by:
-            sent["Authorization"] = f"Bearer {by}"
-        return self._http.request(
-            method, f"{self._cloud.layout.rest_url}/{path}", headers=sent, **options
-        )
+        key = key or self._cloud.layout.secrets.publishable_key
+        sent = {"apikey": key, "Authorization": f"Bearer {by or key}"} | dict(headers or {})
+        if method == "HEAD":
+            # PostgREST hangs up after such an answer and does not say so.
+            sent["Connection"] = "close"
+        return self._http.request(method, f"{self._url}/{path}", headers=sent, **options)
 
     def rows(self, path: str, *, by: str) -> list[dict[str, Any]]:
         """Read rows, which must be allowed."""
