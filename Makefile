@@ -1,6 +1,6 @@
 # Every verb a person or CI needs. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench torture verify openapi lock ready
+.PHONY: help demo up test lint format bench torture verify openapi snapshot lock ready
 
 PYTHON ?= python3
 BIN := .local/venv/bin
@@ -44,6 +44,9 @@ verify: ready ## recompute every wallet of the running stack from its transfers
 
 openapi: ready ## write openapi.json from the code
 	@$(RUN) infra.openapi
+
+snapshot: ready ## write supabase/schema.snapshot.sql from the migrations
+	@$(RUN) infra.snapshot
 
 lock: ready ## pin and hash the requirements that pyproject.toml names
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \

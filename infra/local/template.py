@@ -1,4 +1,4 @@
-"""Databases for tests: clones of one migrated template, on a cluster that nobody would miss."""
+"""Databases for tests: clones of migrated templates, on a cluster that nobody would miss."""
 
 import fcntl
 import os
@@ -18,6 +18,7 @@ from infra.local.postgres import SUPERUSER, THROWAWAY, Cluster, execute
 
 # How the test process that started the cluster tells its workers where it is.
 PORT_VARIABLE = "FAREGATE_TEST_DATABASE_PORT"
+_MIGRATED = "faregate_migrated"
 _TEMPLATE = "faregate_template"
 
 
@@ -45,7 +46,7 @@ class Database:
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """Run a cluster with an up-to-date template; its data directory is kept for the next time."""
+    """Run a cluster with up-to-date templates; its data directory is kept for the next time."""
     paths.LOGS.mkdir(parents=True, exist_ok=True)
     with unused_name("test") as name:
         server = Cluster(name, free_port(), Secrets.load().database_password, THROWAWAY)
@@ -54,8 +55,12 @@ def cluster() -> Iterator[None]:
         try:
             server.start()
             _drop_left_over(server)
-            if migrate.state(server, _TEMPLATE) != migrate.digests():
-                migrate.create(server, _TEMPLATE)
+            states = [migrate.state(server, name) for name in (_MIGRATED, _TEMPLATE)]
+            if states != [migrate.digests()] * 2:
+                _forget(server)
+                migrate.create(server, _MIGRATED)
+                migrate.push(server, _MIGRATED, sandbox=False)
+                _copy(server, _MIGRATED, _TEMPLATE)
                 migrate.push(server, _TEMPLATE)
             os.environ[PORT_VARIABLE] = str(server.port)
             yield
@@ -65,21 +70,45 @@ def cluster() -> Iterator[None]:
 
 
 @contextmanager
-def clone() -> Iterator[Database]:
-    """Copy the template for one test, and drop the copy after it."""
-    server = Cluster("", int(os.environ[PORT_VARIABLE]), Secrets.load().database_password)
-    name = f"test_{uuid4().hex}"
+def clone(*, sandbox: bool = True) -> Iterator[Database]:
+    """Copy a template for one test, and drop the copy after it.
+
+    Without a sandbox it is what a push makes of a project: no seed, no clock that can be moved.
+    """
+    with _database() as database:
+        _copy(_server(), _TEMPLATE if sandbox else _MIGRATED, database.name)
+        yield database
+
+
+@contextmanager
+def project() -> Iterator[Database]:
+    """Make a database as a new Supabase project has it, without any migration."""
+    with _database() as database:
+        migrate.create(_server(), database.name)
+        yield database
+
+
+def _server() -> Cluster:
+    return Cluster("", int(os.environ[PORT_VARIABLE]), Secrets.load().database_password)
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    database = Database(f"test_{uuid4().hex}", _server())
+    try:
+        yield database
+    finally:
+        migrate.drop(_server(), database.name)
+
+
+def _copy(server: Cluster, template: str, name: str) -> None:
     execute(
         server.url(SUPERUSER, "postgres"),
         # Copying files beats logging every page, as long as nothing is flushed to the disk.
         sql.SQL("create database {} template {} owner {} strategy file_copy")
-        .format(*map(sql.Identifier, (name, _TEMPLATE, migrate.OWNER)))
+        .format(*map(sql.Identifier, (name, template, migrate.OWNER)))
         .as_string(),
     )
-    try:
-        yield Database(name, server)
-    finally:
-        migrate.drop(server, name)
 
 
 def _drop_left_over(server: Cluster) -> None:
@@ -89,6 +118,16 @@ def _drop_left_over(server: Cluster) -> None:
         names = [str(row[0]) for row in found]
     for name in names:
         migrate.drop(server, name)
+
+
+def _forget(server: Cluster) -> None:
+    """Remove what other migrations made: roles outlive their databases."""
+    for database in (_MIGRATED, _TEMPLATE):
+        migrate.drop(server, database)
+    with psycopg.connect(server.url(SUPERUSER, "postgres")) as connection:
+        found = connection.execute("select rolname from pg_roles where rolname ~ '^faregate_'")
+        for (role,) in found.fetchall():
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
 
 
 @contextmanager

@@ -21,7 +21,8 @@ comment on table billing.plans is 'What an organization may do.';
 comment on column billing.plans.id is 'What prices and organizations call it.';
 comment on column billing.plans.allowed_tiers is 'The sizes of sessions that may be started on it.';
 comment on column billing.plans.session_window_seconds is
-'How far ahead money is held for a running session. Half a window before its end it is renewed.';
+'How many seconds ahead money is held for a running session. Half a window before its end it is
+renewed.';
 comment on column billing.plans.registration_bonus_micros is
 'Promotional money in µ$ for a new organization whose owner never had it.';
 comment on column billing.plans.plan_after_top_up_id is
@@ -52,7 +53,7 @@ comment on column billing.prices.unit is
 'What one of it is: an hour, a gb_month or each (one piece).';
 comment on column billing.prices.price_micros is 'Of one unit, in µ$.';
 comment on column billing.prices.effective_at is
-'From then on it counts, until a later row of the same plan and SKU does.';
+'From then on (UTC) it counts, until a later row of the same plan and SKU does.';
 
 create table billing.top_up_brackets (
     id uuid primary key default billing.uuidv7(),
@@ -74,7 +75,7 @@ comment on column billing.top_up_brackets.minimum_micros is
 comment on column billing.top_up_brackets.bonus_basis_points is
 'In hundredths of a percent of the top-up: 500 is 5 %.';
 comment on column billing.top_up_brackets.effective_at is
-'From then on it counts, until a later row of the same minimum does.';
+'From then on (UTC) it counts, until a later row of the same minimum does.';
 
 create trigger prices_append_only before update or delete on billing.prices
 for each row execute function billing.refuse_change();

@@ -25,9 +25,9 @@ comment on column billing.organizations.plan_id is 'What it may do and what it p
 comment on column billing.organizations.billing_email is
 'Where receipts and the provider''s mail go.';
 comment on column billing.organizations.claimed_at is
-'When its owner signed in; null: an operator registered it and waits for them.';
-comment on column billing.organizations.closed_at is 'When it was closed; null: it is not.';
-comment on column billing.organizations.created_at is 'When it was registered.';
+'When its owner signed in (UTC); null: an operator registered it and waits for them.';
+comment on column billing.organizations.closed_at is 'When it was closed (UTC); null: it is not.';
+comment on column billing.organizations.created_at is 'When it was registered (UTC).';
 
 create table billing.members (
     organization_id uuid not null references billing.organizations (id),
@@ -44,7 +44,7 @@ comment on table billing.members is
 comment on column billing.members.organization_id is 'The organization it belongs to.';
 comment on column billing.members.user_id is 'Their login at Supabase Auth.';
 comment on column billing.members.role is 'What they may do: owner, admin or member.';
-comment on column billing.members.created_at is 'When they joined.';
+comment on column billing.members.created_at is 'When they joined (UTC).';
 
 create table billing.audit_log (
     organization_id uuid not null references billing.organizations (id),
@@ -70,7 +70,7 @@ comment on column billing.audit_log.action is 'What they did.';
 comment on column billing.audit_log.subject_id is
 'To whom or what: an organization, a passport, a user.';
 comment on column billing.audit_log.detail is 'What else there is to know.';
-comment on column billing.audit_log.created_at is 'When they did it.';
+comment on column billing.audit_log.created_at is 'When they did it (UTC).';
 create trigger audit_log_append_only before update or delete on billing.audit_log
 for each row execute function billing.refuse_change();
 create trigger audit_log_no_truncate before truncate on billing.audit_log
@@ -98,7 +98,7 @@ comment on column billing.idempotency_keys.request_hash is
 'SHA-256 of the request: another one with this key is refused.';
 comment on column billing.idempotency_keys.response is
 'What the first call answered, and every repetition.';
-comment on column billing.idempotency_keys.created_at is 'When the first call was made.';
+comment on column billing.idempotency_keys.created_at is 'When the first call was made (UTC).';
 
 -- billing.lock_organization: nobody closes it, and nobody else decides about its members and
 -- passports, until the transaction ends.

@@ -37,9 +37,10 @@ comment on column billing.passports.key_prefix is
 'The first 12 characters, so that a person can tell keys apart.';
 comment on column billing.passports.created_by is
 'Who issued it: passport:<id>, user:<id> or operator.';
-comment on column billing.passports.expires_at is 'From then on it opens nothing; null: never.';
-comment on column billing.passports.revoked_at is 'When it was ended before that.';
-comment on column billing.passports.created_at is 'When it was issued.';
+comment on column billing.passports.expires_at is
+'From then on (UTC) it opens nothing; null: never.';
+comment on column billing.passports.revoked_at is 'When it was ended before that (UTC).';
+comment on column billing.passports.created_at is 'When it was issued (UTC).';
 
 create table billing.passport_uses (
     organization_id uuid not null,
@@ -55,7 +56,7 @@ comment on table billing.passport_uses is
 that rotate each other''s passport would wait for each other.';
 comment on column billing.passport_uses.organization_id is 'The organization it belongs to.';
 comment on column billing.passport_uses.passport_id is 'The passport that was used.';
-comment on column billing.passport_uses.last_used_at is 'To the minute.';
+comment on column billing.passport_uses.last_used_at is 'To the minute (UTC).';
 
 create view api.passports with (security_invoker = true) as
 select

@@ -70,7 +70,7 @@ comment on column billing.wallets.debt_micros is
 'Money in µ$ that the provider gave back after it had been spent. While there is any, the
 organization is frozen.';
 comment on column billing.wallets.next_expiry_at is
-'Before then none of its grants expires, so that a hold need not look.';
+'Before then (UTC) none of its grants expires, so that a hold need not look.';
 comment on column billing.wallets.last_sequence is
 'The number of its newest transfer; 0: there is none.';
 
@@ -118,9 +118,9 @@ comment on column billing.grants.is_used_up is 'Whether nothing remains.';
 comment on column billing.grants.payment_id is
 'The payment whose money or bonus it is; null: it came without one.';
 comment on column billing.grants.note is 'Why an operator gave it; the customer reads this.';
-comment on column billing.grants.effective_at is 'Its money is not there before.';
+comment on column billing.grants.effective_at is 'Its money is not there before (UTC).';
 comment on column billing.grants.expires_at is
-'From then on what remains is taken, but not what a hold keeps; null: never.';
+'From then on (UTC) what remains is taken, but not what a hold keeps; null: never.';
 comment on column billing.grants.sequence is
 'The transfer that brought it; null: it is not effective yet and nothing remains.';
 
@@ -156,7 +156,7 @@ comment on column billing.transfers.grant_id is
 'The grant that a credit went to, or that alone paid a debit; null: several did.';
 comment on column billing.transfers.hold_id is
 'The hold that it was captured from; a session''s hold has the session''s id.';
-comment on column billing.transfers.created_at is 'When the money moved.';
+comment on column billing.transfers.created_at is 'When the money moved (UTC).';
 
 create table billing.draw_downs (
     organization_id uuid not null,

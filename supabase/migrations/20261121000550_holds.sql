@@ -43,12 +43,12 @@ comment on column billing.holds.amount_micros is
 'Reserved so far in µ$, what was captured of it included; once closed, what was captured.';
 comment on column billing.holds.captured_micros is 'What of it was taken, in µ$.';
 comment on column billing.holds.captured_until is
-'A session is charged up to then: a clock that is set back does not count that time again.';
+'A session is charged up to then (UTC): a clock that is set back does not count that time again.';
 comment on column billing.holds.expires_at is
-'Until when it keeps money; a session is paid for until then.';
+'Until when it keeps money (UTC); a session is paid for until then.';
 comment on column billing.holds.is_final is 'Whether nothing more can be held beyond expires_at.';
 comment on column billing.holds.due_at is
-'When a sweep must renew or close it; null: it is closed.';
+'When a sweep must renew or close it (UTC); null: it is closed.';
 comment on column billing.holds.outcome is 'What became of it; only of a closed hold of usage.';
 comment on column billing.holds.description is
 'What an operator says that it is for; only of usage.';

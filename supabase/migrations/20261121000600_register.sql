@@ -14,7 +14,7 @@ comment on column billing.bonus_identities.identity is
 'user:<id> or email:<address>, in the one spelling of that mailbox.';
 comment on column billing.bonus_identities.organization_id is
 'The organization that was given the bonus.';
-comment on column billing.bonus_identities.created_at is 'When it was given.';
+comment on column billing.bonus_identities.created_at is 'When it was given (UTC).';
 create index bonus_identities_organization_id on billing.bonus_identities (organization_id);
 create trigger bonus_identities_append_only before update or delete on billing.bonus_identities
 for each row execute function billing.refuse_change();

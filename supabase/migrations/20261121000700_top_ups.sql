@@ -56,10 +56,10 @@ comment on column billing.top_ups.customer_id is
 'Who its buyer is to the provider, where a card is saved or charged.';
 comment on column billing.top_ups.payment_method_id is
 'The card that an automatic one charges, by the provider''s id.';
-comment on column billing.top_ups.charged_at is 'When that card was first tried.';
+comment on column billing.top_ups.charged_at is 'When that card was first tried (UTC).';
 comment on column billing.top_ups.created_by is 'Who asked for it: passport:<id> or user:<id>.';
-comment on column billing.top_ups.created_at is 'When it was asked for.';
-comment on column billing.top_ups.paid_at is 'When its money arrived.';
+comment on column billing.top_ups.created_at is 'When it was asked for (UTC).';
+comment on column billing.top_ups.paid_at is 'When its money arrived (UTC).';
 
 create view api.top_ups with (security_invoker = true) as
 select

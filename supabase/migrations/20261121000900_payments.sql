@@ -33,7 +33,7 @@ comment on column billing.payment_events.outcome is
 amount or because it was credited elsewhere; a person decides.';
 comment on column billing.payment_events.organization_id is
 'The organization whose money it is about; null: none of ours.';
-comment on column billing.payment_events.received_at is 'When it was stored.';
+comment on column billing.payment_events.received_at is 'When it was stored (UTC).';
 
 create table billing.payments (
     organization_id uuid not null,
@@ -76,7 +76,7 @@ comment on column billing.payments.bonus_returned_micros is
 'What of its bonus was taken back in proportion, in µ$.';
 comment on column billing.payments.fee_micros is
 'What the provider took for its disputes, in µ$: the operator''s loss.';
-comment on column billing.payments.paid_at is 'When it was credited.';
+comment on column billing.payments.paid_at is 'When it was credited (UTC).';
 
 create trigger payments_append_only
 before delete or update of

@@ -37,7 +37,7 @@ comment on column billing.reversals.is_undone is
 comment on column billing.reversals.rank is
 'Of two states of one object the higher is the later, whenever it was told.';
 comment on column billing.reversals.told_at is
-'When the provider told it: of two states of one rank, the later one stays.';
+'When the provider told it (UTC): of two states of one rank, the later one stays.';
 
 -- billing.note_reversal: keep a refund, a refunded charge or a dispute of Stripe as it is now.
 --

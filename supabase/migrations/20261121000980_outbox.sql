@@ -28,10 +28,10 @@ comment on column billing.outbox.id is 'Time-ordered (UUIDv7). It names the task
 comment on column billing.outbox.topic is
 'What it is about: a task queue and a function of this name, or a notification.';
 comment on column billing.outbox.payload is 'What the task or the customer is told.';
-comment on column billing.outbox.run_at is 'The task runs no sooner.';
+comment on column billing.outbox.run_at is 'The task runs no sooner (UTC).';
 comment on column billing.outbox.enqueued_at is
-'When the task queue had it; null: it waits for that.';
-comment on column billing.outbox.created_at is 'When it was written.';
+'When the task queue had it (UTC); null: it waits for that.';
+comment on column billing.outbox.created_at is 'When it was written (UTC).';
 
 create view api.notifications with (security_invoker = true) as
 select

@@ -36,15 +36,15 @@ comment on column billing.sessions.tier is 'How large the resource is.';
 comment on column billing.sessions.price_id is 'The row of prices that it froze.';
 comment on column billing.sessions.hourly_price_micros is
 'What an hour costs, in µ$, frozen at its start.';
-comment on column billing.sessions.window_seconds is 'How far ahead money is held for it.';
-comment on column billing.sessions.started_at is 'The first second that is charged.';
+comment on column billing.sessions.window_seconds is 'How many seconds ahead money is held for it.';
+comment on column billing.sessions.started_at is 'The first second that is charged (UTC).';
 comment on column billing.sessions.expires_at is
-'Its owner wants it to end then; null: whenever it is stopped.';
+'Its owner wants it to end then (UTC); null: whenever it is stopped.';
 comment on column billing.sessions.heartbeat_timeout_seconds is
-'It is lost when no heartbeat came for so long; null: it sends none.';
+'It is lost when no heartbeat came for so many seconds; null: it sends none.';
 comment on column billing.sessions.last_heartbeat_at is
-'When the resource last said that it is alive; before that, its start.';
-comment on column billing.sessions.ended_at is 'Up to then it was charged; null: it runs.';
+'When the resource last said that it is alive (UTC); before that, its start.';
+comment on column billing.sessions.ended_at is 'Up to then it was charged (UTC); null: it runs.';
 comment on column billing.sessions.close_reason is
 'stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).';
 comment on column billing.sessions.started_by is 'Who started it: passport:<id> or user:<id>.';
@@ -109,11 +109,11 @@ comment on column api.sessions.cost_micros is
 'In µ$: what was charged so far plus what has run since.';
 comment on column api.sessions.charged_micros is 'What was charged so far, in µ$.';
 comment on column api.sessions.held_micros is 'What is still held for it, in µ$.';
-comment on column api.sessions.paid_until is 'Until when money is held for it.';
+comment on column api.sessions.paid_until is 'Until when money is held for it (UTC).';
 comment on column api.sessions.is_last_window is
 'Nothing can be held beyond paid_until: unless money arrives, it ends on that second.';
 comment on column api.sessions.expires_at is
-'Its owner wants it to end then; null: whenever it is stopped.';
+'Its owner wants it to end then (UTC); null: whenever it is stopped.';
 call billing.inherit_comments('api.sessions');
 
 -- billing.tier_price: the price row of a tier on the caller's plan.

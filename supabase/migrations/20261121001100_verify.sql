@@ -30,7 +30,7 @@ comment on column billing.verified.held_micros is 'What of that was held, in µ$
 comment on column billing.verified.debt_micros is 'What was owed, in µ$.';
 comment on column billing.verified.provider_micros is
 'What its account provider_clearing had, in µ$.';
-comment on column billing.verified.verified_at is 'When its books agreed.';
+comment on column billing.verified.verified_at is 'When its books agreed (UTC).';
 
 -- billing.verify_books: every place where the books of these organizations (in the order of their
 -- ids; null: all) disagree with themselves. It is one statement, so it sees one moment.

@@ -26,7 +26,7 @@ comment on column billing.saved_cards.provider_payment_id is
 'The payment that it was saved with, by the provider''s id.';
 comment on column billing.saved_cards.customer_id is 'Its owner, by the provider''s id.';
 comment on column billing.saved_cards.payment_method_id is 'The card, by the provider''s id.';
-comment on column billing.saved_cards.created_at is 'When this was heard of.';
+comment on column billing.saved_cards.created_at is 'When this was heard of (UTC).';
 
 create type billing.auto_top_up_status as enum ('active', 'paused');
 
@@ -67,16 +67,18 @@ comment on column billing.auto_top_ups.amount_micros is
 comment on column billing.auto_top_ups.monthly_cap_micros is
 'The most that is charged in a month (UTC), in µ$.';
 comment on column billing.auto_top_ups.cool_off_seconds is
-'How long after the last one the next one begins, at the soonest.';
+'How many seconds after the last one the next one begins, at the soonest.';
 comment on column billing.auto_top_ups.status is
 'paused: nothing is charged until it is set again.';
 comment on column billing.auto_top_ups.paused_reason is
 'Why it is paused: the card''s refusal, or money that went back.';
-comment on column billing.auto_top_ups.last_top_up_at is 'When the last one began or was paid.';
+comment on column billing.auto_top_ups.last_top_up_at is
+'When the last one began or was paid (UTC).';
 comment on column billing.auto_top_ups.told_capped_at is
-'When its owner was last told that the monthly cap stopped one.';
+'When its owner was last told that the monthly cap stopped one (UTC).';
 comment on column billing.auto_top_ups.set_by is 'Who set it last: passport:<id> or user:<id>.';
-comment on column billing.auto_top_ups.updated_at is 'When it was last set, paused or resumed.';
+comment on column billing.auto_top_ups.updated_at is
+'When it was last set, paused or resumed (UTC).';
 
 create view api.auto_top_ups with (security_invoker = true) as
 select

@@ -34,11 +34,12 @@ comment on column billing.reconciliations.id is 'Time-ordered (UUIDv7).';
 comment on column billing.reconciliations.started_by is
 'passport:<id> or user:<id> of an operator, or scheduler.';
 comment on column billing.reconciliations.window_start is
-'The provider was asked for what was made since; null: only the ledger was verified.';
-comment on column billing.reconciliations.window_end is 'And for nothing that was made later.';
-comment on column billing.reconciliations.started_at is 'When it began.';
+'The provider was asked for what was made since (UTC); null: only the ledger was verified.';
+comment on column billing.reconciliations.window_end is
+'And for nothing that was made later (UTC).';
+comment on column billing.reconciliations.started_at is 'When it began (UTC).';
 comment on column billing.reconciliations.finished_at is
-'When it had looked at everything; null: it goes on, or the provider or we failed.';
+'When it had looked at everything (UTC); null: it goes on, or the provider or we failed.';
 comment on column billing.reconciliations.compared is
 'How many objects of the provider it looked at.';
 comment on column billing.reconciliations.replayed is 'How many news only this run brought.';
@@ -83,10 +84,10 @@ comment on column billing.discrepancies.found_micros is
 'What our books say, in µ$ (or millionths).';
 comment on column billing.discrepancies.note is
 'What the provider says of an amount that is not in whole cents of USD.';
-comment on column billing.discrepancies.first_seen_at is 'When a run first saw it.';
-comment on column billing.discrepancies.last_seen_at is 'When a run last saw it.';
+comment on column billing.discrepancies.first_seen_at is 'When a run first saw it (UTC).';
+comment on column billing.discrepancies.last_seen_at is 'When a run last saw it (UTC).';
 comment on column billing.discrepancies.resolved_at is
-'When it was found to agree; null: it is open.';
+'When it was found to agree (UTC); null: it is open.';
 
 create index payments_paid_at on billing.payments (paid_at);
 
@@ -131,7 +132,7 @@ comment on view api.discrepancies is
 'Where two sides disagree, with both amounts, and for how long.';
 comment on column api.discrepancies.status is 'open or resolved.';
 comment on column api.discrepancies.difference_micros is 'found − expected, in µ$ (or millionths).';
-comment on column api.discrepancies.age_seconds is 'How long it has been open, or was.';
+comment on column api.discrepancies.age_seconds is 'How many seconds it has been open, or was.';
 call billing.inherit_comments('api.discrepancies');
 
 create type billing.disagreement as (

@@ -146,6 +146,8 @@ begin
 end
 $$;
 grant execute on function api.create_organization to service_role, faregate_functions;
+comment on function api.create_organization is
+'Makes one more organization of a signed-in user, on the free plan.';
 
 -- api.list_organizations: those that a user belongs to, open and closed, and their role in each,
 -- newest first, from before p_cursor.
@@ -166,6 +168,8 @@ begin
 end
 $$;
 grant execute on function api.list_organizations to service_role, faregate_functions;
+comment on function api.list_organizations is
+'Pages through the organizations that a user belongs to, newest first.';
 
 -- api.get_organization: one that a user belongs to, and their role in it.
 -- Raises  FG404 organization_not_found
@@ -182,6 +186,7 @@ begin
 end
 $$;
 grant execute on function api.get_organization to service_role, faregate_functions;
+comment on function api.get_organization is 'Reads one organization and the user''s role in it.';
 
 -- api.update_organization: another name, another address for bills; null: the same.
 --
@@ -212,6 +217,8 @@ begin
 end
 $$;
 grant execute on function api.update_organization to service_role, faregate_functions;
+comment on function api.update_organization is
+'Gives an organization another name, or another address for bills.';
 
 -- api.list_members: an organization's members by their ids, from before p_cursor.
 -- Raises  FG404 organization_not_found
@@ -234,6 +241,7 @@ begin
 end
 $$;
 grant execute on function api.list_members to service_role, faregate_functions;
+comment on function api.list_members is 'Pages through the members of an organization.';
 
 -- billing.find_member: the role of somebody whom a member decides about.
 -- Raises  FG404 member_not_found
@@ -315,6 +323,8 @@ begin
 end
 $$;
 grant execute on function api.set_member_role to service_role, faregate_functions;
+comment on function api.set_member_role is
+'Decides what a member is from now on; less takes the passports that may do more.';
 
 -- api.remove_member: somebody is no member any more, and all their passports end. Everybody may
 -- remove themselves. Sessions go on: they are the organization's. Returns the role they had.
@@ -352,3 +362,4 @@ begin
 end
 $$;
 grant execute on function api.remove_member to service_role, faregate_functions;
+comment on function api.remove_member is 'Ends a membership and all passports of that member.';

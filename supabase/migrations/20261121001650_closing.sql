@@ -174,3 +174,5 @@ begin
 end
 $$;
 grant execute on function api.close_organization to service_role, faregate_functions;
+comment on function api.close_organization is
+'Closes an organization: stops what runs and charges it; what was paid is given up only expressly.';

@@ -21,3 +21,10 @@ def unchanged() -> Iterator[template.Database]:
 def town(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Iterator[Town]:
     with furnished(cloud, portal, postgrest) as town:
         yield town
+
+
+@pytest.fixture(scope="module")
+def migrated() -> Iterator[template.Database]:
+    """Give what a push makes of a project: what production has, without the sandbox."""
+    with template.clone(sandbox=False) as clone:
+        yield clone

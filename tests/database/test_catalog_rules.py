@@ -240,11 +240,15 @@ _RULES: dict[str, LiteralString] = {
             -- `comment on type` of a composite type is kept with the type.
             and obj_description(c.reltype, 'pg_type') is null
     """,
-    "every column of ops has a comment, which tells its unit": """
-        select c.oid::regclass, a.attname
-        from pg_attribute as a
-        inner join pg_class as c on c.oid = a.attrelid
-        where c.relnamespace = 'ops'::regnamespace and a.attnum > 0
+    "every column has a comment, which tells its unit": """
+        select c.oid::regclass::text, a.attname, col_description(c.oid, a.attnum)
+        from pg_class as c
+        inner join pg_attribute as a
+            on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where c.relnamespace in (
+                'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
+            )
+            and c.relkind in ('r', 'p', 'v')
             and col_description(c.oid, a.attnum) !~ case
                 when a.attname like '%\\_micros' then 'µ[$]'
                 when a.attname like '%\\_usd' then 'USD'
@@ -252,6 +256,11 @@ _RULES: dict[str, LiteralString] = {
                 when a.atttypid in ('timestamptz'::regtype, 'date'::regtype) then 'UTC'
                 else '.'
             end is not false
+    """,
+    "every function of api has a comment": """
+        select p.oid::regprocedure from pg_proc as p
+        where p.pronamespace = 'api'::regnamespace
+            and obj_description(p.oid, 'pg_proc') is null
     """,
     "every foreign key has an index that begins with its columns": """
         select k.conrelid::regclass, k.conname

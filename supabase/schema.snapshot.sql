@@ -1,0 +1,2024 @@
+-- What a database is after all migrations. Written by `make snapshot` and read in reviews; nobody
+-- runs it. The bodies of functions are in the migrations: here is the MD5 of each.
+
+create role faregate_functions login noinherit;
+alter role faregate_functions set idle_in_transaction_session_timeout=10s;
+alter role faregate_functions set lock_timeout=5s;
+alter role faregate_functions set statement_timeout=10s;
+grant faregate_functions to postgres;
+
+create role faregate_reader nologin noinherit;
+alter role faregate_reader set statement_timeout=8s;
+grant faregate_reader to authenticator;
+grant faregate_reader to postgres;
+
+-- On each routine that postgres makes: {postgres=X/postgres}
+-- On each type that postgres makes: {postgres=U/postgres}
+
+-- The only door: functions for the service roles and views that signed-in users read.
+create schema api;
+grant usage on schema api to authenticated, faregate_functions, faregate_reader, service_role;
+
+-- Tables and rules. Private: nobody but the owner has any right here.
+create schema billing;
+
+-- What operators look at: revenue, margin, what runs dry, what is stuck, what disagrees. Nobody but
+-- the owner of the database has any right here.
+create schema ops;
+
+-- An account is (organization, account). The wallet keeps a running balance; any other's balance is
+-- the sum of its transfers: what it was credited less what it was debited.
+create type billing.account as enum ('wallet', 'debt', 'provider_clearing', 'provider_fees', 'promotion', 'expired', 'revenue_sessions', 'revenue_usage');
+
+-- A positive amount of money in µ$, at most a billion dollars: sums of them stay far from the end of
+-- a bigint.
+create domain billing.amount as bigint constraint amount_in_bounds CHECK (((VALUE >= 1) AND (VALUE <= '1000000000000000'::bigint)));
+
+create type billing.auto_top_up_status as enum ('active', 'paused');
+
+-- Who calls: the organization they act for, what they may do, their name in the audit log
+-- (passport:<id> or user:<id>), when their passport ends and the member that they are or whose
+-- passport it is.
+create type billing.caller as (
+    organization_id uuid,
+    plan_id text,
+    permissions text[],
+    actor text,
+    expires_at timestamp with time zone,
+    user_id uuid
+);
+
+-- What the task of an automatic top-up does next: charge the card, look the payment up, or nothing.
+create type billing.charge_step as enum ('charge', 'look_up', 'nothing');
+
+-- Money to take out of a wallet (0: none) and by how much what is held
+-- in it changes at the same moment.
+create type billing.debit as (
+    organization_id uuid,
+    amount_micros bigint,
+    held_change_micros bigint,
+    credit_account billing.account,
+    reason billing.reason,
+    hold_id uuid
+);
+
+-- A place where the books disagree: the rule, what it expects, what is there.
+create type billing.difference as (
+    organization_id uuid,
+    rule text,
+    subject text,
+    expected numeric,
+    found numeric
+);
+
+-- An object of the provider that says something else than our books. provider_id: the
+-- payment, refund or dispute to ask the provider about.
+create type billing.disagreement as (
+    provider_id text,
+    kind billing.discrepancy_kind,
+    organization_id uuid,
+    expected_micros bigint,
+    found_micros bigint,
+    note text
+);
+
+create type billing.discrepancy_kind as enum ('payment_not_credited', 'payment_unknown_to_provider', 'amount_differs', 'refund_differs', 'dispute_differs', 'ledger');
+
+create type billing.grant_category as enum ('promotional', 'paid');
+
+-- session: renewed and captured by sweeps. usage: opened, captured and released by an operator.
+create type billing.hold_kind as enum ('session', 'usage');
+
+create type billing.hold_outcome as enum ('captured', 'released', 'expired');
+
+-- What a row is about. Each topic has a task queue and a function of its name, but for notification:
+-- those are read by the customer.
+create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'notification');
+
+create type billing.payment_outcome as enum ('credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired', 'refund_recorded', 'dispute_recorded', 'card_saved', 'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode');
+
+create type billing.payment_provider as enum ('stripe');
+
+-- A stretch of an organization's ledger: begins_at is in it, ends_at is not. opening_sequence is the
+-- last transfer before it (0: none), closing_sequence the last one in it.
+create type billing.period as (
+    begins_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    opening_sequence bigint,
+    closing_sequence bigint
+);
+
+-- What a transfer is for.
+create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
+
+-- The answer of both registrations.
+create type billing.registration as (
+    organization api.organizations,
+    passport api.passports,
+    wallet api.wallets
+);
+
+create type billing.reversal_kind as enum ('refund', 'refund_total', 'dispute');
+
+-- The lines of a statement, in their order. sessions and usage are what was consumed.
+create type billing.statement_kind as enum ('purchases', 'bonuses', 'sessions', 'usage', 'refunds', 'disputes', 'expired', 'debt_repaid');
+
+-- What the transfers of a kind brought into the wallet (or took out of it: negative).
+create type billing.statement_line as (
+    kind billing.statement_kind,
+    amount_micros bigint,
+    count bigint
+);
+
+create type billing.top_up_kind as enum ('checkout', 'automatic');
+
+create type billing.top_up_status as enum ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review');
+
+-- What was consumed of a kind on one day (UTC): a statement's line, day by day.
+create type billing.usage_day as (
+    day date,
+    kind billing.statement_kind,
+    amount_micros bigint,
+    count bigint
+);
+
+-- What a part of a verification looked at and found; next_after: the last organization of it.
+create type billing.verification as (
+    next_after uuid,
+    organizations bigint,
+    transfers bigint,
+    differences billing.difference[]
+);
+
+-- Settings of automatic top-ups and what of the month is used up.
+create view api.auto_top_ups (
+    organization_id uuid, -- The organization it belongs to.
+    threshold_micros billing.amount, -- The card is charged when less than this is available, in µ$.
+    amount_micros bigint, -- How much the card is charged, in µ$: whole cents.
+    monthly_cap_micros bigint, -- The most that is charged in a month (UTC), in µ$.
+    charged_this_month_micros bigint, -- What of the cap is used up in this month (UTC), in µ$.
+    is_capped boolean, -- Whether the cap leaves no room for another one this month.
+    cool_off_seconds integer, -- How many seconds after the last one the next one begins, at the soonest.
+    status billing.auto_top_up_status, -- active, or paused: nothing is charged until it is set again.
+    paused_reason text, -- Why it is paused: the card's refusal, or money that went back.
+    last_top_up_at timestamp with time zone, -- When the last one began or was paid (UTC).
+    updated_at timestamp with time zone -- When it was last set, paused or resumed (UTC).
+) with (security_invoker=true) as
+ SELECT a.organization_id,
+    a.threshold_micros,
+    a.amount_micros,
+    a.monthly_cap_micros,
+    m.charged_micros AS charged_this_month_micros,
+    (m.charged_micros + a.amount_micros) > a.monthly_cap_micros AS is_capped,
+    a.cool_off_seconds,
+    a.status,
+    a.paused_reason,
+    a.last_top_up_at,
+    a.updated_at
+   FROM billing.auto_top_ups a
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(t.amount_micros), 0::numeric)::bigint AS charged_micros
+           FROM billing.top_ups t
+          WHERE t.organization_id = a.organization_id AND t.kind = 'automatic'::billing.top_up_kind AND (t.status <> ALL (ARRAY['failed'::billing.top_up_status, 'expired'::billing.top_up_status])) AND t.created_at >= date_trunc('month'::text, billing.now(), 'UTC'::text)) m;
+grant select on table api.auto_top_ups to authenticated, faregate_reader;
+
+-- Where two sides disagree, with both amounts, and for how long.
+create view api.discrepancies (
+    id uuid, -- Time-ordered (UUIDv7).
+    kind billing.discrepancy_kind, -- What disagrees; ledger: the ledger with itself.
+    status text, -- open or resolved.
+    organization_id uuid, -- Whose money it is about; null: nobody's that we know.
+    subject text, -- The provider's object, or what the rule of the ledger is about.
+    ledger_rule text, -- The rule of billing.verify that does not hold.
+    expected_micros bigint, -- In µ$: what the provider says, or what transfers add up to. A rule that counts does so in millionths.
+    found_micros bigint, -- What our books say, in µ$ (or millionths).
+    difference_micros bigint, -- found − expected, in µ$ (or millionths).
+    note text, -- What the provider says of an amount that is not in whole cents of USD.
+    age_seconds bigint, -- How many seconds it has been open, or was.
+    first_seen_at timestamp with time zone, -- When a run first saw it (UTC).
+    last_seen_at timestamp with time zone, -- When a run last saw it (UTC).
+    resolved_at timestamp with time zone -- When it was found to agree (UTC); null: it is open.
+) with (security_invoker=true) as
+ SELECT id,
+    kind,
+        CASE
+            WHEN resolved_at IS NULL THEN 'open'::text
+            ELSE 'resolved'::text
+        END AS status,
+    organization_id,
+    subject,
+    ledger_rule,
+    expected_micros,
+    found_micros,
+    found_micros - expected_micros AS difference_micros,
+    note,
+    EXTRACT(epoch FROM COALESCE(resolved_at, billing.now()) - first_seen_at)::bigint AS age_seconds,
+    first_seen_at,
+    last_seen_at,
+    resolved_at
+   FROM billing.discrepancies d;
+
+-- Lots of money, what remains of each and until when.
+create view api.grants (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    category billing.grant_category, -- paid: bought by the customer. promotional: given to them.
+    status text, -- scheduled, active, used_up or expired. expired with something remaining: the next run of api.expire_grants takes it, or a hold was promised it.
+    priority smallint, -- Lower numbers are drawn first.
+    amount_micros billing.amount, -- What it brought or will bring, in µ$.
+    remaining_micros bigint, -- What of that is neither spent nor taken back, in µ$.
+    payment_id uuid, -- The payment whose money or bonus it is; null: it came without one.
+    top_up_id uuid, -- The top-up that its payment paid.
+    note text, -- Why an operator gave it; the customer reads this.
+    effective_at timestamp with time zone, -- Its money is not there before (UTC).
+    expires_at timestamp with time zone -- From then on (UTC) what remains is taken, but not what a hold keeps; null: never.
+) with (security_invoker=true) as
+ SELECT g.id,
+    g.organization_id,
+    g.category,
+        CASE
+            WHEN g.sequence IS NULL THEN 'scheduled'::text
+            WHEN g.expires_at <= billing.now() THEN 'expired'::text
+            WHEN g.is_used_up THEN 'used_up'::text
+            ELSE 'active'::text
+        END AS status,
+    g.priority,
+    g.amount_micros,
+    g.remaining_micros,
+    g.payment_id,
+    p.top_up_id,
+    g.note,
+    g.effective_at,
+    g.expires_at
+   FROM billing.grants g
+     LEFT JOIN billing.payments p ON p.organization_id = g.organization_id AND p.id = g.payment_id;
+grant select on table api.grants to authenticated, faregate_reader;
+
+-- Money that is reserved, and what became of it.
+create view api.holds (
+    id uuid, -- Time-ordered (UUIDv7); a session's hold has the session's id.
+    organization_id uuid, -- The organization it belongs to.
+    kind billing.hold_kind, -- session: kept by sweeps while a session runs. usage: opened and captured by an operator.
+    status text, -- open, captured, released or expired. What an expired one still holds is given back by the cron.
+    amount_micros bigint, -- Reserved so far in µ$, what was captured of it included; once closed, what was captured.
+    captured_micros bigint, -- What of it was taken, in µ$.
+    held_micros bigint, -- What it still keeps, in µ$: amount − captured.
+    description text, -- What an operator says that it is for; only of usage.
+    expires_at timestamp with time zone -- Until when it keeps money (UTC); a session is paid for until then.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    kind,
+        CASE
+            WHEN due_at IS NOT NULL AND kind = 'usage'::billing.hold_kind AND expires_at <= billing.now() THEN 'expired'::text
+            WHEN due_at IS NOT NULL THEN 'open'::text
+            ELSE COALESCE(outcome, 'captured'::billing.hold_outcome)::text
+        END AS status,
+    amount_micros,
+    captured_micros,
+    amount_micros - captured_micros AS held_micros,
+    description,
+    expires_at
+   FROM billing.holds h;
+grant select on table api.holds to authenticated, faregate_reader;
+
+-- The users of each organization and their roles.
+create view api.members (
+    organization_id uuid, -- The organization it belongs to.
+    user_id uuid, -- Their login at Supabase Auth.
+    role text, -- What they may do: owner, admin or member.
+    email text, -- Where mail reaches them: what they signed up with.
+    created_at timestamp with time zone -- When they joined (UTC).
+) with (security_invoker=true) as
+ SELECT organization_id,
+    user_id,
+    role,
+    billing.user_email(user_id) AS email,
+    created_at
+   FROM billing.members m;
+grant select on table api.members to authenticated, faregate_reader;
+
+-- What an organization is told: what happened, why, and what it is about.
+create view api.notifications (
+    id uuid, -- Time-ordered (UUIDv7). It names the task.
+    organization_id uuid, -- The organization it belongs to.
+    kind text, -- What happened.
+    reason text, -- Why, where there is a choice of reasons.
+    amount_micros bigint, -- The amount in µ$ that it is about; of a freeze, the debt.
+    top_up_id uuid, -- The top-up that it is about.
+    created_at timestamp with time zone -- When it was written (UTC).
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    payload ->> 'kind'::text AS kind,
+    payload ->> 'reason'::text AS reason,
+    COALESCE(payload ->> 'amount_micros'::text, payload ->> 'debt_micros'::text)::bigint AS amount_micros,
+    (payload ->> 'top_up_id'::text)::uuid AS top_up_id,
+    created_at
+   FROM billing.outbox o
+  WHERE topic = 'notification'::billing.outbox_topic;
+grant select on table api.notifications to authenticated, faregate_reader;
+
+-- The tenants and their plans.
+create view api.organizations (
+    id uuid, -- Time-ordered (UUIDv7).
+    name text, -- What its people call it; not unique.
+    plan text, -- What it may do and what it pays: free, pro, enterprise or admin.
+    billing_email text, -- Where receipts and the provider's mail go.
+    closed_at timestamp with time zone, -- When it was closed (UTC); null: it is not.
+    created_at timestamp with time zone -- When it was registered (UTC).
+) with (security_invoker=true) as
+ SELECT id,
+    name,
+    plan_id AS plan,
+    billing_email,
+    closed_at,
+    created_at
+   FROM billing.organizations o;
+grant select on table api.organizations to authenticated, faregate_reader;
+
+-- Passports without their hash.
+create view api.passports (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    name text, -- What its people call it; not unique.
+    permissions text[], -- What it may do: read, write, billing, admin.
+    user_id uuid, -- The member whose it is, because they made it, or the passport that it was made with was theirs: it ends when they go. Null: an operator made it. No foreign key: it tells of users who are gone, too.
+    key_prefix text, -- The first 12 characters, so that a person can tell keys apart.
+    expires_at timestamp with time zone, -- From then on (UTC) it opens nothing; null: never.
+    revoked_at timestamp with time zone, -- When it was ended before that (UTC).
+    last_used_at timestamp with time zone, -- To the minute (UTC).
+    created_at timestamp with time zone -- When it was issued (UTC).
+) with (security_invoker=true) as
+ SELECT p.id,
+    p.organization_id,
+    p.name,
+    p.permissions,
+    p.user_id,
+    p.key_prefix,
+    p.expires_at,
+    p.revoked_at,
+    u.last_used_at,
+    p.created_at
+   FROM billing.passports p
+     LEFT JOIN billing.passport_uses u ON u.organization_id = p.organization_id AND u.passport_id = p.id;
+grant select on table api.passports to authenticated, faregate_reader;
+
+-- What a receipt says of a payment, as of now.
+create view api.receipts (
+    organization_id uuid, -- The organization it belongs to.
+    top_up_id uuid, -- The top-up that it paid.
+    number text, -- The day it was paid (UTC) and the 48 random bits that its id ends with.
+    customer_name text, -- The organization's name.
+    billing_email text, -- Where receipts and the provider's mail go.
+    paid_at timestamp with time zone, -- When it was credited (UTC).
+    amount_micros billing.amount, -- What was paid, in µ$.
+    bonus_micros bigint, -- What came on top as promotional credits, in µ$.
+    refunded_micros bigint, -- What of it was refunded, in µ$.
+    disputed_micros bigint, -- What of it is disputed or was lost in a dispute, in µ$.
+    kept_micros bigint, -- What of it has not gone back, in µ$.
+    provider billing.payment_provider, -- Who took the money.
+    provider_payment_id text -- The provider's id, a permanent key: one payment is credited once.
+) with (security_invoker=true) as
+ SELECT p.organization_id,
+    p.top_up_id,
+    (('R'::text || to_char((p.paid_at AT TIME ZONE 'UTC'::text), 'YYYYMMDD'::text)) || '-'::text) || upper("right"(p.id::text, 12)) AS number,
+    o.name AS customer_name,
+    o.billing_email,
+    p.paid_at,
+    p.amount_micros,
+    COALESCE((( SELECT g.amount_micros
+           FROM billing.grants g
+          WHERE g.organization_id = p.organization_id AND g.payment_id = p.id AND g.category = 'promotional'::billing.grant_category
+          ORDER BY g.id
+         LIMIT 1))::bigint, 0::bigint) AS bonus_micros,
+    p.refunded_micros,
+    p.disputed_micros,
+    p.amount_micros::bigint - p.refunded_micros - p.disputed_micros AS kept_micros,
+    p.provider,
+    p.provider_payment_id
+   FROM billing.payments p
+     JOIN billing.organizations o ON o.id = p.organization_id;
+grant select on table api.receipts to authenticated, faregate_reader;
+
+-- Runs of the reconciliation and what each did.
+create view api.reconciliations (
+    id uuid, -- Time-ordered (UUIDv7).
+    started_by text, -- passport:<id> or user:<id> of an operator, or scheduler.
+    window_start timestamp with time zone, -- The provider was asked for what was made since (UTC); null: only the ledger was verified.
+    window_end timestamp with time zone, -- And for nothing that was made later (UTC).
+    status text, -- finished, or unfinished: it goes on, or the provider or we failed.
+    compared bigint, -- How many objects of the provider it looked at.
+    replayed bigint, -- How many news only this run brought.
+    verified bigint, -- How many organizations' ledgers it looked at.
+    discrepancies bigint, -- How many it saw, new and old.
+    started_at timestamp with time zone, -- When it began (UTC).
+    finished_at timestamp with time zone -- When it had looked at everything (UTC); null: it goes on, or the provider or we failed.
+) with (security_invoker=true) as
+ SELECT id,
+    started_by,
+    window_start,
+    window_end,
+        CASE
+            WHEN finished_at IS NULL THEN 'unfinished'::text
+            ELSE 'finished'::text
+        END AS status,
+    compared,
+    replayed,
+    verified,
+    discrepancies,
+    started_at,
+    finished_at
+   FROM billing.reconciliations r;
+
+-- Sessions with their cost as of now.
+create view api.sessions (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    name text, -- What its owner calls it.
+    tier text, -- How large the resource is.
+    status text, -- running or closed.
+    close_reason text, -- stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).
+    hourly_price_micros bigint, -- What an hour costs, in µ$, frozen at its start.
+    cost_micros bigint, -- In µ$: what was charged so far plus what has run since.
+    charged_micros bigint, -- What was charged so far, in µ$.
+    held_micros bigint, -- What is still held for it, in µ$.
+    started_at timestamp with time zone, -- The first second that is charged (UTC).
+    paid_until timestamp with time zone, -- Until when money is held for it (UTC).
+    is_last_window boolean, -- Nothing can be held beyond paid_until: unless money arrives, it ends on that second.
+    expires_at timestamp with time zone, -- Its owner wants it to end then (UTC); null: whenever it is stopped.
+    heartbeat_timeout_seconds integer, -- It is lost when no heartbeat came for so many seconds; null: it sends none.
+    last_heartbeat_at timestamp with time zone, -- When the resource last said that it is alive (UTC); before that, its start.
+    ended_at timestamp with time zone -- Up to then it was charged (UTC); null: it runs.
+) with (security_invoker=true) as
+ SELECT s.id,
+    s.organization_id,
+    s.name,
+    s.tier,
+        CASE
+            WHEN s.ended_at IS NULL THEN 'running'::text
+            ELSE 'closed'::text
+        END AS status,
+    s.close_reason,
+    s.hourly_price_micros,
+        CASE
+            WHEN s.ended_at IS NOT NULL THEN h.captured_micros
+            ELSE billing.session_cost(s.hourly_price_micros, s.started_at, GREATEST(h.captured_until, LEAST(billing.now(), h.expires_at)))
+        END AS cost_micros,
+    h.captured_micros AS charged_micros,
+    h.amount_micros - h.captured_micros AS held_micros,
+    s.started_at,
+    h.expires_at AS paid_until,
+    h.is_final AS is_last_window,
+    s.expires_at,
+    s.heartbeat_timeout_seconds,
+    s.last_heartbeat_at,
+    s.ended_at
+   FROM billing.sessions s
+     JOIN billing.holds h ON h.organization_id = s.organization_id AND h.id = s.id;
+grant select on table api.sessions to authenticated, faregate_reader;
+
+-- Purchases of credits and how far they are.
+create view api.top_ups (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    amount_micros bigint, -- What it costs, in µ$: whole cents.
+    bonus_micros bigint, -- What its bracket promised on top when it was asked for, in µ$.
+    status billing.top_up_status, -- How far it is. needs_review: a person decides.
+    checkout_session_id text, -- The provider's id of its checkout; null: none yet, or automatic.
+    checkout_url text, -- Where its buyer pays.
+    created_at timestamp with time zone, -- When it was asked for (UTC).
+    paid_at timestamp with time zone, -- When its money arrived (UTC).
+    kind billing.top_up_kind -- checkout: its buyer pays on the provider's page. automatic: a saved card is charged.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    amount_micros,
+    bonus_micros,
+    status,
+    checkout_session_id,
+    checkout_url,
+    created_at,
+    paid_at,
+    kind
+   FROM billing.top_ups t;
+grant select on table api.top_ups to authenticated, faregate_reader;
+
+-- The ledger as its owner sees it: signed amounts and the balance after each, in µ$.
+create view api.transactions (
+    organization_id uuid, -- The organization it belongs to.
+    sequence bigint, -- Its number within the organization: from 1 on, without a gap.
+    reason billing.reason, -- What the money moved for.
+    amount_micros bigint, -- In µ$: positive into the wallet, negative out of it.
+    balance_micros bigint, -- The settled balance after it, in µ$.
+    session_id uuid, -- The session that it was charged for.
+    hold_id uuid, -- The hold that it was captured from; a session's hold has the session's id.
+    grant_id uuid, -- The grant that a credit went to, or that alone paid a debit; null: several did.
+    created_at timestamp with time zone -- When the money moved (UTC).
+) with (security_invoker=true) as
+ SELECT organization_id,
+    sequence,
+    reason,
+        CASE
+            WHEN credit_account = 'wallet'::billing.account THEN amount_micros::bigint
+            ELSE - amount_micros::bigint
+        END AS amount_micros,
+    wallet_balance_micros AS balance_micros,
+        CASE
+            WHEN reason = 'session'::billing.reason THEN hold_id
+            ELSE NULL::uuid
+        END AS session_id,
+    hold_id,
+    grant_id,
+    created_at
+   FROM billing.transfers t
+  WHERE 'wallet'::billing.account = debit_account OR 'wallet'::billing.account = credit_account;
+grant select on table api.transactions to authenticated, faregate_reader;
+
+-- What was consumed by day and kind.
+create view api.usage (
+    organization_id uuid, -- The organization it belongs to.
+    day date, -- In UTC, from midnight to midnight.
+    kind billing.statement_kind, -- sessions, or usage: what was captured from holds.
+    amount_micros bigint, -- The sum of its charges, in µ$.
+    charges bigint -- How many there were.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    (date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date AS day,
+    billing.statement_kind(reason) AS kind,
+    sum(amount_micros::bigint)::bigint AS amount_micros,
+    count(*) AS charges
+   FROM billing.transfers t
+  WHERE reason = ANY (ARRAY['session'::billing.reason, 'capture'::billing.reason])
+  GROUP BY organization_id, ((date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date), (billing.statement_kind(reason));
+grant select on table api.usage to authenticated, faregate_reader;
+
+-- The balance: available = settled − held, and what is owed, in µ$.
+create view api.wallets (
+    organization_id uuid, -- The organization it belongs to.
+    settled_micros bigint, -- The balance in µ$: what came in less what went out.
+    held_micros bigint, -- What of it open holds keep, in µ$. Available is settled − held.
+    available_micros bigint, -- What can be spent or held now, in µ$: settled − held.
+    debt_micros bigint -- Money in µ$ that the provider gave back after it had been spent. While there is any, the organization is frozen.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    settled_micros,
+    held_micros,
+    settled_micros - held_micros AS available_micros,
+    debt_micros
+   FROM billing.wallets w;
+grant select on table api.wallets to authenticated, faregate_reader;
+
+-- Who did what to whom: identities, passports, plans. Append-only.
+create table billing.audit_log (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    actor text not null, -- Who did it: passport:<id>, user:<id>, stripe or operator.
+    action text not null, -- What they did.
+    subject_id uuid, -- To whom or what: an organization, a passport, a user.
+    detail jsonb not null default '{}'::jsonb, -- What else there is to know.
+    created_at timestamp with time zone not null default billing.now(), -- When they did it (UTC).
+    constraint audit_log_actor_is_typed CHECK (((actor ~ '^(passport|user):[0-9a-f-]{36}$'::text) OR (actor = ANY (ARRAY['stripe'::text, 'operator'::text])))),
+    constraint audit_log_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint audit_log_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.audit_log enable row level security;
+CREATE TRIGGER audit_log_append_only BEFORE DELETE OR UPDATE ON billing.audit_log FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON billing.audit_log FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- When and how much an organization wants its saved card charged by itself.
+create table billing.auto_top_ups (
+    organization_id uuid not null, -- The organization it belongs to.
+    threshold_micros billing.amount not null, -- The card is charged when less than this is available, in µ$.
+    amount_micros bigint not null, -- How much it is charged, in µ$: whole cents.
+    monthly_cap_micros bigint not null, -- The most that is charged in a month (UTC), in µ$.
+    cool_off_seconds integer not null, -- How many seconds after the last one the next one begins, at the soonest.
+    status billing.auto_top_up_status not null default 'active'::billing.auto_top_up_status, -- paused: nothing is charged until it is set again.
+    paused_reason text, -- Why it is paused: the card's refusal, or money that went back.
+    last_top_up_at timestamp with time zone, -- When the last one began or was paid (UTC).
+    told_capped_at timestamp with time zone, -- When its owner was last told that the monthly cap stopped one (UTC).
+    set_by text not null, -- Who set it last: passport:<id> or user:<id>.
+    updated_at timestamp with time zone not null default billing.now(), -- When it was last set, paused or resumed (UTC).
+    constraint auto_top_ups_amount_is_whole_cents CHECK ((((amount_micros >= 1) AND (amount_micros <= '999999990000'::bigint)) AND ((amount_micros % (10000)::bigint) = 0))),
+    constraint auto_top_ups_amount_reaches_threshold CHECK ((amount_micros >= (threshold_micros)::bigint)),
+    constraint auto_top_ups_cap_in_bounds CHECK (((monthly_cap_micros >= amount_micros) AND (monthly_cap_micros <= '1000000000000000'::bigint))),
+    constraint auto_top_ups_cool_off_in_bounds CHECK (((cool_off_seconds >= 60) AND (cool_off_seconds <= 2678400))),
+    constraint auto_top_ups_paused_has_a_reason CHECK (((status = 'paused'::billing.auto_top_up_status) = (paused_reason IS NOT NULL))),
+    constraint auto_top_ups_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.wallets(organization_id),
+    constraint auto_top_ups_pkey PRIMARY KEY (organization_id)
+);
+alter table billing.auto_top_ups enable row level security;
+create policy readers on billing.auto_top_ups as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
+grant select (amount_micros, cool_off_seconds, last_top_up_at, monthly_cap_micros, organization_id, paused_reason, status, threshold_micros, updated_at) on table billing.auto_top_ups to authenticated, faregate_reader;
+
+-- Who has had the registration bonus. Once per identity, ever: rows outlive users and organizations.
+-- Append-only.
+create table billing.bonus_identities (
+    identity text not null, -- user:<id> or email:<address>, in the one spelling of that mailbox.
+    organization_id uuid not null, -- The organization that was given the bonus.
+    created_at timestamp with time zone not null default billing.now(), -- When it was given (UTC).
+    constraint bonus_identities_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint bonus_identities_pkey PRIMARY KEY (identity)
+);
+alter table billing.bonus_identities enable row level security;
+CREATE INDEX bonus_identities_organization_id ON billing.bonus_identities USING btree (organization_id);
+CREATE TRIGGER bonus_identities_append_only BEFORE DELETE OR UPDATE ON billing.bonus_identities FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER bonus_identities_no_truncate BEFORE TRUNCATE ON billing.bonus_identities FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- Where two sides disagree.
+create table billing.discrepancies (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    kind billing.discrepancy_kind not null, -- What disagrees; ledger: the ledger with itself.
+    organization_id uuid, -- Whose money it is about; null: nobody's that we know.
+    subject text not null, -- The provider's object, or what the rule of the ledger is about.
+    ledger_rule text, -- The rule of billing.verify that does not hold.
+    expected_micros bigint, -- In µ$: what the provider says, or what transfers add up to. A rule that counts does so in millionths.
+    found_micros bigint, -- What our books say, in µ$ (or millionths).
+    note text, -- What the provider says of an amount that is not in whole cents of USD.
+    first_seen_at timestamp with time zone not null default billing.now(), -- When a run first saw it (UTC).
+    last_seen_at timestamp with time zone not null default billing.now(), -- When a run last saw it (UTC).
+    resolved_at timestamp with time zone, -- When it was found to agree (UTC); null: it is open.
+    constraint discrepancies_pkey PRIMARY KEY (id)
+);
+alter table billing.discrepancies enable row level security;
+CREATE INDEX discrepancies_open_ledger ON billing.discrepancies USING btree (organization_id) WHERE ((resolved_at IS NULL) AND (kind = 'ledger'::billing.discrepancy_kind));
+CREATE UNIQUE INDEX discrepancies_open_key ON billing.discrepancies USING btree (kind, subject, COALESCE(organization_id, '00000000-0000-0000-0000-000000000000'::uuid), COALESCE(ledger_rule, ''::text)) WHERE (resolved_at IS NULL);
+
+-- Which grants paid a transfer out of the wallet that more than one grant paid, and how much each.
+-- Append-only.
+create table billing.draw_downs (
+    organization_id uuid not null, -- The organization it belongs to.
+    sequence bigint not null, -- The transfer that was paid.
+    grant_id uuid not null, -- One of the grants that paid it.
+    amount_micros billing.amount not null, -- How much this grant paid, in µ$.
+    constraint draw_downs_pkey PRIMARY KEY (organization_id, sequence, grant_id)
+);
+alter table billing.draw_downs enable row level security;
+CREATE TRIGGER draw_downs_append_only BEFORE DELETE OR UPDATE ON billing.draw_downs FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER draw_downs_no_truncate BEFORE TRUNCATE ON billing.draw_downs FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- Which grants paid every transfer out of a wallet, one or several.
+create view billing.draws (
+    organization_id uuid, -- The organization it belongs to.
+    sequence bigint, -- The transfer that was paid.
+    grant_id uuid, -- The grant that paid it, or one of them.
+    amount_micros billing.amount -- How much this grant paid, in µ$.
+) with (security_invoker=true) as
+ SELECT t.organization_id,
+    t.sequence,
+    t.grant_id,
+    t.amount_micros
+   FROM billing.transfers t
+  WHERE t.debit_account = 'wallet'::billing.account AND t.grant_id IS NOT NULL
+UNION ALL
+ SELECT d.organization_id,
+    d.sequence,
+    d.grant_id,
+    d.amount_micros
+   FROM billing.draw_downs d;
+
+-- A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
+-- first, oldest. The sum of what remains is the wallet's settled balance. No foreign key: whoever
+-- makes a grant has just updated the wallet.
+create table billing.grants (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    category billing.grant_category not null, -- paid: bought by the customer. promotional: given to them.
+    priority smallint not null default 100, -- Lower numbers are drawn first.
+    amount_micros billing.amount not null, -- What it brought, in µ$.
+    remaining_micros bigint not null, -- What of that is neither spent nor taken back, in µ$.
+    is_used_up boolean not null generated as (remaining_micros = 0), -- Whether nothing remains.
+    payment_id uuid, -- The payment whose money or bonus it is; null: it came without one.
+    note text, -- Why an operator gave it; the customer reads this.
+    effective_at timestamp with time zone not null default billing.now(), -- Its money is not there before (UTC).
+    expires_at timestamp with time zone, -- From then on (UTC) what remains is taken, but not what a hold keeps; null: never.
+    sequence bigint, -- The transfer that brought it; null: it is not effective yet and nothing remains.
+    constraint grants_remaining_in_bounds CHECK (((remaining_micros >= 0) AND (remaining_micros <= (amount_micros)::bigint))),
+    constraint grants_pkey PRIMARY KEY (organization_id, id)
+) with (fillfactor=50);
+alter table billing.grants enable row level security;
+CREATE INDEX grants_expiring ON billing.grants USING btree (expires_at) WHERE ((NOT is_used_up) AND (expires_at IS NOT NULL));
+CREATE INDEX grants_in_draw_down_order ON billing.grants USING btree (organization_id, priority, expires_at, category, id) WHERE (NOT is_used_up);
+CREATE INDEX grants_payment ON billing.grants USING btree (organization_id, payment_id) WHERE (payment_id IS NOT NULL);
+CREATE INDEX grants_scheduled ON billing.grants USING btree (effective_at) WHERE (sequence IS NULL);
+create policy readers on billing.grants as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (amount_micros, category, effective_at, expires_at, id, is_used_up, note, organization_id, payment_id, priority, remaining_micros, sequence) on table billing.grants to authenticated, faregate_reader;
+
+-- Money reserved in a wallet, under the id of what it is reserved for. While it is open it keeps
+-- amount − captured of the wallet from everybody else; a renewal raises the amount, a capture takes
+-- part of it, closing gives the rest back. A renewal rewrites only this row, so what seldom changes
+-- stands elsewhere. No foreign key to the wallet, which has just been updated wherever a hold is
+-- opened.
+create table billing.holds (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null, -- Time-ordered (UUIDv7); a session's hold has the session's id.
+    kind billing.hold_kind not null, -- session: kept by sweeps while a session runs. usage: opened and captured by an operator.
+    amount_micros bigint not null, -- Reserved so far in µ$, what was captured of it included; once closed, what was captured.
+    captured_micros bigint not null default 0, -- What of it was taken, in µ$.
+    captured_until timestamp with time zone not null default billing.now(), -- A session is charged up to then (UTC): a clock that is set back does not count that time again.
+    expires_at timestamp with time zone not null, -- Until when it keeps money (UTC); a session is paid for until then.
+    is_final boolean not null, -- Whether nothing more can be held beyond expires_at.
+    due_at timestamp with time zone, -- When a sweep must renew or close it (UTC); null: it is closed.
+    outcome billing.hold_outcome, -- What became of it; only of a closed hold of usage.
+    description text, -- What an operator says that it is for; only of usage.
+    opened_by text, -- Who opened it, passport:<id> or user:<id>; only of usage.
+    constraint holds_keep_what_is_not_captured CHECK ((((captured_micros >= 0) AND (captured_micros <= amount_micros)) AND ((due_at IS NOT NULL) OR (amount_micros = captured_micros)))),
+    constraint holds_pkey PRIMARY KEY (organization_id, id)
+) with (fillfactor=50);
+alter table billing.holds enable row level security;
+CREATE INDEX holds_due ON billing.holds USING btree (kind, due_at) WHERE (due_at IS NOT NULL);
+create policy readers on billing.holds as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (amount_micros, captured_micros, captured_until, description, due_at, expires_at, id, is_final, kind, organization_id, outcome) on table billing.holds to authenticated, faregate_reader;
+
+-- The answer a key was given. Never holds a secret: a passport's key is not part of any stored
+-- answer.
+create table billing.idempotency_keys (
+    scope_id uuid not null, -- The organization; for a user without one, the user.
+    key text not null, -- What the caller sent as Idempotency-Key.
+    operation text not null, -- What it was used for; for another operation it is refused.
+    request_hash bytea not null, -- SHA-256 of the request: another one with this key is refused.
+    response jsonb not null, -- What the first call answered, and every repetition.
+    created_at timestamp with time zone not null default billing.now(), -- When the first call was made (UTC).
+    constraint idempotency_keys_pkey PRIMARY KEY (scope_id, key)
+);
+alter table billing.idempotency_keys enable row level security;
+
+-- A user in an organization, and the role that decides what they may do.
+create table billing.members (
+    organization_id uuid not null, -- The organization it belongs to.
+    user_id uuid not null, -- Their login at Supabase Auth.
+    role text not null, -- What they may do: owner, admin or member.
+    created_at timestamp with time zone not null default billing.now(), -- When they joined (UTC).
+    constraint members_role_is_known CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text]))),
+    constraint members_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint members_user_id_fkey FOREIGN KEY (user_id) REFERENCES auth.users(id) ON DELETE CASCADE,
+    constraint members_pkey PRIMARY KEY (organization_id, user_id)
+);
+alter table billing.members enable row level security;
+CREATE INDEX members_user_id ON billing.members USING btree (user_id);
+CREATE TRIGGER members_passports AFTER DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.revoke_passports();
+create policy readers on billing.members as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, organization_id, role, user_id) on table billing.members to authenticated, faregate_reader;
+
+-- The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
+-- is null) until the owner of that address signs in and registers. One that is closed (closed_at) does
+-- nothing any more; its members still read its books.
+create table billing.organizations (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    name text not null, -- What its people call it; not unique.
+    plan_id text not null, -- What it may do and what it pays.
+    billing_email text not null, -- Where receipts and the provider's mail go.
+    claimed_at timestamp with time zone, -- When its owner signed in (UTC); null: an operator registered it and waits for them.
+    closed_at timestamp with time zone, -- When it was closed (UTC); null: it is not.
+    created_at timestamp with time zone not null default billing.now(), -- When it was registered (UTC).
+    constraint organizations_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    constraint organizations_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint organizations_pkey PRIMARY KEY (id)
+);
+alter table billing.organizations enable row level security;
+CREATE INDEX organizations_plan_id ON billing.organizations USING btree (plan_id);
+CREATE UNIQUE INDEX organizations_unclaimed_email_key ON billing.organizations USING btree (lower(billing_email)) WHERE (claimed_at IS NULL);
+create policy readers on billing.organizations as permissive for select to authenticated, faregate_reader using ((id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (billing_email, closed_at, created_at, id, name, plan_id) on table billing.organizations to authenticated, faregate_reader;
+
+-- What a committed transaction wants done outside. A task queue is told after the commit; the row's
+-- id names the task, so telling it twice makes one task.
+create table billing.outbox (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). It names the task.
+    topic billing.outbox_topic not null, -- What it is about: a task queue and a function of this name, or a notification.
+    payload jsonb not null, -- What the task or the customer is told.
+    run_at timestamp with time zone not null default billing.now(), -- The task runs no sooner (UTC).
+    enqueued_at timestamp with time zone, -- When the task queue had it (UTC); null: it waits for that.
+    created_at timestamp with time zone not null default billing.now(), -- When it was written (UTC).
+    constraint outbox_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint outbox_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.outbox enable row level security;
+CREATE INDEX outbox_notifications ON billing.outbox USING btree (organization_id, id) WHERE (topic = 'notification'::billing.outbox_topic);
+CREATE INDEX outbox_waiting ON billing.outbox USING btree (topic, id) WHERE ((enqueued_at IS NULL) AND (topic <> 'notification'::billing.outbox_topic));
+create policy readers on billing.outbox as permissive for select to authenticated, faregate_reader using (((topic = 'notification'::billing.outbox_topic) AND (organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable)))));
+grant select (created_at, id, organization_id, payload, topic) on table billing.outbox to authenticated, faregate_reader;
+
+-- When a passport was last used. Apart from the passport, because every call may lock it: two calls
+-- that rotate each other's passport would wait for each other.
+create table billing.passport_uses (
+    organization_id uuid not null, -- The organization it belongs to.
+    passport_id uuid not null, -- The passport that was used.
+    last_used_at timestamp with time zone not null, -- To the minute (UTC).
+    constraint passport_uses_passport_fkey FOREIGN KEY (organization_id, passport_id) REFERENCES billing.passports(organization_id, id),
+    constraint passport_uses_pkey PRIMARY KEY (organization_id, passport_id)
+);
+alter table billing.passport_uses enable row level security;
+create policy readers on billing.passport_uses as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (last_used_at, organization_id, passport_id) on table billing.passport_uses to authenticated, faregate_reader;
+
+-- An API key of an organization. Shown once; only its SHA-256 is stored.
+create table billing.passports (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    name text not null, -- What its people call it; not unique.
+    permissions text[] not null, -- What it may do: read, write, billing, admin.
+    user_id uuid, -- The member whose it is, because they made it, or the passport that it was made with was theirs: it ends when they go. Null: an operator made it. No foreign key: it tells of users who are gone, too.
+    key_hash bytea not null, -- SHA-256 of the key.
+    key_prefix text not null, -- The first 12 characters, so that a person can tell keys apart.
+    created_by text not null, -- Who issued it: passport:<id>, user:<id> or operator.
+    expires_at timestamp with time zone, -- From then on (UTC) it opens nothing; null: never.
+    revoked_at timestamp with time zone, -- When it was ended before that (UTC).
+    created_at timestamp with time zone not null default billing.now(), -- When it was issued (UTC).
+    constraint passports_key_hash_is_sha256 CHECK ((octet_length(key_hash) = 32)),
+    constraint passports_key_prefix_is_short CHECK ((key_prefix ~ '^fg_live_[A-Za-z0-9_-]{4}$'::text)),
+    constraint passports_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    constraint passports_permissions_are_known CHECK (((permissions <@ ARRAY['read'::text, 'write'::text, 'billing'::text, 'admin'::text]) AND ((cardinality(permissions) >= 1) AND (cardinality(permissions) <= 4)))),
+    constraint passports_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint passports_pkey PRIMARY KEY (organization_id, id),
+    constraint passports_key_hash_key UNIQUE (key_hash)
+);
+alter table billing.passports enable row level security;
+create policy readers on billing.passports as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, expires_at, id, key_prefix, name, organization_id, permissions, revoked_at, user_id) on table billing.passports to authenticated, faregate_reader;
+
+-- Every genuine notification of a payment provider, once, and what became of it.
+create table billing.payment_events (
+    provider billing.payment_provider not null, -- Who sent it.
+    id text not null, -- The provider's id: the same one again does nothing.
+    type text not null, -- What it is about, in the provider's word.
+    payload jsonb not null, -- All of it, as it was sent.
+    outcome billing.payment_outcome not null, -- What it did here. needs_review: money that was paid but not credited, because of its currency or amount or because it was credited elsewhere; a person decides.
+    organization_id uuid, -- The organization whose money it is about; null: none of ours.
+    received_at timestamp with time zone not null default billing.now(), -- When it was stored (UTC).
+    constraint payment_events_pkey PRIMARY KEY (provider, id)
+);
+alter table billing.payment_events enable row level security;
+CREATE INDEX payment_events_to_review ON billing.payment_events USING btree (received_at) WHERE (outcome = 'needs_review'::billing.payment_outcome);
+
+-- Money that arrived at a provider. What has gone back since is what the ledger has followed so far
+-- (billing.follow_reversals).
+create table billing.payments (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    top_up_id uuid not null, -- The top-up that it paid.
+    provider billing.payment_provider not null, -- Who took the money.
+    provider_payment_id text not null, -- The provider's id, a permanent key: one payment is credited once.
+    amount_micros billing.amount not null, -- What the provider says was paid, in µ$.
+    refunded_micros bigint not null default 0, -- What of it was refunded, in µ$.
+    disputed_micros bigint not null default 0, -- What of it is disputed or was lost in a dispute, in µ$.
+    bonus_returned_micros bigint not null default 0, -- What of its bonus was taken back in proportion, in µ$.
+    fee_micros bigint not null default 0, -- What the provider took for its disputes, in µ$: the operator's loss.
+    paid_at timestamp with time zone not null, -- When it was credited (UTC).
+    constraint payments_returned_in_bounds CHECK (((refunded_micros >= 0) AND (disputed_micros >= 0) AND ((refunded_micros + disputed_micros) <= (amount_micros)::bigint))),
+    constraint payments_top_up_fkey FOREIGN KEY (organization_id, top_up_id) REFERENCES billing.top_ups(organization_id, id),
+    constraint payments_pkey PRIMARY KEY (organization_id, id),
+    constraint payments_provider_payment_key UNIQUE (provider, provider_payment_id),
+    constraint payments_top_up_key UNIQUE (organization_id, top_up_id)
+);
+alter table billing.payments enable row level security;
+CREATE INDEX payments_paid_at ON billing.payments USING btree (paid_at);
+CREATE TRIGGER payments_append_only BEFORE DELETE OR UPDATE OF organization_id, id, top_up_id, provider, provider_payment_id, amount_micros, paid_at ON billing.payments FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER payments_no_truncate BEFORE TRUNCATE ON billing.payments FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+create policy readers on billing.payments as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
+grant select (amount_micros, disputed_micros, id, organization_id, paid_at, provider, provider_payment_id, refunded_micros, top_up_id) on table billing.payments to authenticated, faregate_reader;
+
+-- What an organization may do.
+create table billing.plans (
+    id text not null, -- What prices and organizations call it.
+    allowed_tiers text[] not null, -- The sizes of sessions that may be started on it.
+    session_window_seconds integer not null default 600, -- How many seconds ahead money is held for a running session. Half a window before its end it is renewed.
+    registration_bonus_micros bigint not null default 0, -- Promotional money in µ$ for a new organization whose owner never had it.
+    plan_after_top_up_id text, -- Where the first paid top-up moves an organization; null: nowhere.
+    max_passports integer not null default 100, -- How many live passports an organization may have at a time.
+    constraint plans_id_is_a_word CHECK ((id ~ '^[a-z]{2,32}$'::text)),
+    constraint plans_max_passports_positive CHECK ((max_passports > 0)),
+    constraint plans_registration_bonus_not_negative CHECK ((registration_bonus_micros >= 0)),
+    constraint plans_session_window_is_sane CHECK (((session_window_seconds >= 60) AND (session_window_seconds <= 86400))),
+    constraint plans_tiers_exist CHECK ((allowed_tiers <@ ARRAY['small'::text, 'medium'::text, 'large'::text, 'xlarge'::text, 'gpu'::text])),
+    constraint plans_plan_after_top_up_id_fkey FOREIGN KEY (plan_after_top_up_id) REFERENCES billing.plans(id),
+    constraint plans_pkey PRIMARY KEY (id)
+);
+alter table billing.plans enable row level security;
+CREATE INDEX plans_plan_after_top_up_id ON billing.plans USING btree (plan_after_top_up_id);
+
+-- What is sold, on which plan, for how much, and since when. Append-only: a new price is a new row.
+create table billing.prices (
+    id uuid not null default billing.uuidv7(), -- A session remembers the row that it froze.
+    plan_id text not null, -- The plan on which it is sold for that.
+    sku text not null, -- What is sold: session.<tier>, storage.<kind> or space.<name>.
+    unit text not null, -- What one of it is: an hour, a gb_month or each (one piece).
+    price_micros bigint not null, -- Of one unit, in µ$.
+    effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row of the same plan and SKU does.
+    constraint prices_in_bounds CHECK (((price_micros >= 0) AND (price_micros <= '1000000000000'::bigint))),
+    constraint prices_sku_is_dotted_words CHECK ((sku ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)+$'::text)),
+    constraint prices_unit_is_known CHECK ((unit = ANY (ARRAY['hour'::text, 'gb_month'::text, 'each'::text]))),
+    constraint prices_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint prices_pkey PRIMARY KEY (id),
+    constraint prices_plan_sku_effective_key UNIQUE (plan_id, sku, effective_at)
+);
+alter table billing.prices enable row level security;
+CREATE TRIGGER prices_append_only BEFORE DELETE OR UPDATE ON billing.prices FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER prices_no_truncate BEFORE TRUNCATE ON billing.prices FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- A run: what the provider lists, compared with our books, and the ledger with itself.
+create table billing.reconciliations (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    started_by text not null, -- passport:<id> or user:<id> of an operator, or scheduler.
+    window_start timestamp with time zone, -- The provider was asked for what was made since (UTC); null: only the ledger was verified.
+    window_end timestamp with time zone, -- And for nothing that was made later (UTC).
+    started_at timestamp with time zone not null default billing.now(), -- When it began (UTC).
+    finished_at timestamp with time zone, -- When it had looked at everything (UTC); null: it goes on, or the provider or we failed.
+    compared bigint not null default 0, -- How many objects of the provider it looked at.
+    replayed bigint not null default 0, -- How many news only this run brought.
+    verified bigint not null default 0, -- How many organizations' ledgers it looked at.
+    discrepancies bigint not null default 0, -- How many it saw, new and old.
+    constraint reconciliations_window_is_whole CHECK ((((window_start IS NULL) = (window_end IS NULL)) AND (window_start < window_end))),
+    constraint reconciliations_pkey PRIMARY KEY (id)
+);
+alter table billing.reconciliations enable row level security;
+
+-- Refunds and disputes as the provider last told of them.
+create table billing.reversals (
+    provider billing.payment_provider not null, -- Who told of it.
+    provider_payment_id text not null, -- The payment that it is about, by the provider's id; it may not have arrived here yet.
+    id text not null, -- The refund, charge or dispute, by the provider's id.
+    kind billing.reversal_kind not null, -- refund, dispute, or refund_total: the sum of a charge's refunds, which some notifications tell instead of the refunds.
+    status text not null, -- In the provider's word.
+    amount_micros bigint not null, -- What goes back, in µ$.
+    fee_micros bigint not null, -- The provider's fees for it, less those it gave back, in µ$.
+    is_undone boolean not null, -- The refund failed, the dispute was won or is only an inquiry: the money is ours.
+    rank integer not null, -- Of two states of one object the higher is the later, whenever it was told.
+    told_at timestamp with time zone not null, -- When the provider told it (UTC): of two states of one rank, the later one stays.
+    constraint reversals_amount_in_bounds CHECK (((amount_micros >= 0) AND (amount_micros <= '1000000000000'::bigint))),
+    constraint reversals_pkey PRIMARY KEY (provider, provider_payment_id, id)
+);
+alter table billing.reversals enable row level security;
+
+-- Cards that may be charged in their owner's absence, by the payment they were saved with. The
+-- organization is what the payment's metadata says: a card counts only beside our own payment with
+-- the same id (billing.saved_card).
+create table billing.saved_cards (
+    organization_id uuid not null, -- What the payment's metadata says: not to be trusted alone.
+    provider billing.payment_provider not null, -- Who keeps the card.
+    provider_payment_id text not null, -- The payment that it was saved with, by the provider's id.
+    customer_id text not null, -- Its owner, by the provider's id.
+    payment_method_id text not null, -- The card, by the provider's id.
+    created_at timestamp with time zone not null default billing.now(), -- When this was heard of (UTC).
+    constraint saved_cards_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint saved_cards_pkey PRIMARY KEY (organization_id, provider, provider_payment_id)
+);
+alter table billing.saved_cards enable row level security;
+
+-- A compute session. It is paid for until its hold expires.
+create table billing.sessions (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null, -- Time-ordered (UUIDv7); its hold has the same.
+    name text, -- What its owner calls it.
+    tier text not null, -- How large the resource is.
+    price_id uuid not null, -- The row of prices that it froze.
+    hourly_price_micros bigint not null, -- What an hour costs, in µ$, frozen at its start.
+    window_seconds integer not null, -- How many seconds ahead money is held for it.
+    started_at timestamp with time zone not null, -- The first second that is charged (UTC).
+    expires_at timestamp with time zone, -- Its owner wants it to end then (UTC); null: whenever it is stopped.
+    heartbeat_timeout_seconds integer, -- It is lost when no heartbeat came for so many seconds; null: it sends none.
+    last_heartbeat_at timestamp with time zone not null, -- When the resource last said that it is alive (UTC); before that, its start.
+    ended_at timestamp with time zone, -- Up to then it was charged (UTC); null: it runs.
+    close_reason text, -- stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).
+    started_by text not null, -- Who started it: passport:<id> or user:<id>.
+    constraint sessions_close_reason_is_known CHECK ((close_reason = ANY (ARRAY['stopped'::text, 'exhausted'::text, 'lost'::text, 'expired'::text, 'failed'::text, 'frozen'::text]))),
+    constraint sessions_end_after_start CHECK ((ended_at >= started_at)),
+    constraint sessions_end_has_a_reason CHECK (((ended_at IS NULL) = (close_reason IS NULL))),
+    constraint sessions_expire_after_start CHECK ((expires_at > started_at)),
+    constraint sessions_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    constraint sessions_tier_is_known CHECK ((tier = ANY (ARRAY['small'::text, 'medium'::text, 'large'::text, 'xlarge'::text, 'gpu'::text]))),
+    constraint sessions_hold_fkey FOREIGN KEY (organization_id, id) REFERENCES billing.holds(organization_id, id),
+    constraint sessions_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.sessions enable row level security;
+create policy readers on billing.sessions as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier) on table billing.sessions to authenticated, faregate_reader;
+
+-- The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
+-- the lowest bracket is the smallest top-up there is. Append-only:
+-- the newest row of a minimum counts.
+create table billing.top_up_brackets (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    minimum_micros bigint not null, -- The smallest top-up in µ$ that it is for.
+    bonus_basis_points integer not null, -- In hundredths of a percent of the top-up: 500 is 5 %.
+    effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row of the same minimum does.
+    constraint top_up_brackets_bonus_in_bounds CHECK (((bonus_basis_points >= 0) AND (bonus_basis_points <= 10000))),
+    constraint top_up_brackets_minimum_positive CHECK ((minimum_micros > 0)),
+    constraint top_up_brackets_pkey PRIMARY KEY (id),
+    constraint top_up_brackets_minimum_effective_key UNIQUE (minimum_micros, effective_at)
+);
+alter table billing.top_up_brackets enable row level security;
+CREATE TRIGGER top_up_brackets_append_only BEFORE DELETE OR UPDATE ON billing.top_up_brackets FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER top_up_brackets_no_truncate BEFORE TRUNCATE ON billing.top_up_brackets FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- A purchase of credits. What the provider is asked for stands here, so that it is the same whenever
+-- it is repeated.
+create table billing.top_ups (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    amount_micros bigint not null, -- What it costs, in µ$: whole cents.
+    bonus_micros bigint not null, -- What its bracket promised on top when it was asked for, in µ$.
+    kind billing.top_up_kind not null default 'checkout'::billing.top_up_kind, -- checkout: its buyer pays on the provider's page. automatic: a saved card is charged.
+    status billing.top_up_status not null default 'pending'::billing.top_up_status, -- How far it is. needs_review: a person decides.
+    checkout_session_id text, -- The provider's id of its checkout; null: none yet, or automatic.
+    checkout_url text, -- Where its buyer pays.
+    customer_id text, -- Who its buyer is to the provider, where a card is saved or charged.
+    payment_method_id text, -- The card that an automatic one charges, by the provider's id.
+    charged_at timestamp with time zone, -- When that card was first tried (UTC).
+    created_by text not null, -- Who asked for it: passport:<id> or user:<id>.
+    created_at timestamp with time zone not null default billing.now(), -- When it was asked for (UTC).
+    paid_at timestamp with time zone, -- When its money arrived (UTC).
+    constraint top_ups_amount_is_whole_cents CHECK ((((amount_micros >= 1) AND (amount_micros <= '999999990000'::bigint)) AND ((amount_micros % (10000)::bigint) = 0))),
+    constraint top_ups_automatic_has_a_card CHECK (((kind = 'checkout'::billing.top_up_kind) OR ((customer_id IS NOT NULL) AND (payment_method_id IS NOT NULL)))),
+    constraint top_ups_bonus_in_bounds CHECK (((bonus_micros >= 0) AND (bonus_micros <= amount_micros))),
+    constraint top_ups_paid_has_a_time CHECK (((status = 'paid'::billing.top_up_status) = (paid_at IS NOT NULL))),
+    constraint top_ups_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.wallets(organization_id),
+    constraint top_ups_pkey PRIMARY KEY (organization_id, id),
+    constraint top_ups_checkout_session_key UNIQUE (checkout_session_id)
+);
+alter table billing.top_ups enable row level security;
+CREATE INDEX top_ups_automatic ON billing.top_ups USING btree (organization_id, created_at) WHERE (kind = 'automatic'::billing.top_up_kind);
+CREATE UNIQUE INDEX top_ups_one_automatic_at_a_time ON billing.top_ups USING btree (organization_id) WHERE ((kind = 'automatic'::billing.top_up_kind) AND (status = ANY (ARRAY['pending'::billing.top_up_status, 'processing'::billing.top_up_status])));
+create policy readers on billing.top_ups as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
+grant select (amount_micros, bonus_micros, checkout_session_id, checkout_url, created_at, id, kind, organization_id, paid_at, status) on table billing.top_ups to authenticated, faregate_reader;
+
+-- One movement of money: one account debited, one credited, a positive amount. Append-only. No
+-- foreign keys: they would cost more than the row itself, and only this file writes here.
+-- billing.verify checks what they would.
+create table billing.transfers (
+    organization_id uuid not null, -- The organization it belongs to.
+    sequence bigint not null, -- Its number within the organization: from 1 on, without a gap.
+    debit_account billing.account not null, -- Where the money comes from.
+    credit_account billing.account not null, -- Where it goes.
+    amount_micros billing.amount not null, -- In µ$, always positive.
+    wallet_balance_micros bigint not null, -- The wallet's settled balance after it, in µ$.
+    reason billing.reason not null, -- What the money moved for.
+    grant_id uuid, -- The grant that a credit went to, or that alone paid a debit; null: several did.
+    hold_id uuid, -- The hold that it was captured from; a session's hold has the session's id.
+    created_at timestamp with time zone not null default billing.now(), -- When the money moved (UTC).
+    constraint transfers_accounts_differ CHECK ((debit_account <> credit_account)),
+    constraint transfers_pkey PRIMARY KEY (organization_id, sequence)
+);
+alter table billing.transfers enable row level security;
+CREATE TRIGGER transfers_append_only BEFORE DELETE OR UPDATE ON billing.transfers FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER transfers_no_truncate BEFORE TRUNCATE ON billing.transfers FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+create policy readers on billing.transfers as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (amount_micros, created_at, credit_account, debit_account, grant_id, hold_id, organization_id, reason, sequence, wallet_balance_micros) on table billing.transfers to authenticated, faregate_reader;
+
+-- A wallet as it was when its books were last found to agree. One that has not moved since needs no
+-- look, and the sums of a large ledger go on from here.
+create table billing.verified (
+    organization_id uuid not null, -- The organization it belongs to.
+    sequence bigint not null, -- The last transfer that was summed up.
+    settled_micros bigint not null, -- What the wallet had, in µ$.
+    held_micros bigint not null, -- What of that was held, in µ$.
+    debt_micros bigint not null, -- What was owed, in µ$.
+    provider_micros bigint not null, -- What its account provider_clearing had, in µ$.
+    verified_at timestamp with time zone not null default billing.now(), -- When its books agreed (UTC).
+    constraint verified_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint verified_pkey PRIMARY KEY (organization_id)
+);
+alter table billing.verified enable row level security;
+
+-- The prepaid balance of an organization.
+create table billing.wallets (
+    organization_id uuid not null, -- The organization it belongs to.
+    settled_micros bigint not null default 0, -- The balance in µ$: what came in less what went out.
+    held_micros bigint not null default 0, -- What of it open holds keep, in µ$. Available is settled − held.
+    debt_micros bigint not null default 0, -- Money in µ$ that the provider gave back after it had been spent. While there is any, the organization is frozen.
+    next_expiry_at timestamp with time zone, -- Before then (UTC) none of its grants expires, so that a hold need not look.
+    last_sequence bigint not null default 0, -- The number of its newest transfer; 0: there is none.
+    constraint wallets_settled_covers_held CHECK (((settled_micros >= held_micros) AND (held_micros >= 0) AND (debt_micros >= 0))),
+    constraint wallets_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint wallets_pkey PRIMARY KEY (organization_id)
+) with (fillfactor=50);
+alter table billing.wallets enable row level security;
+create policy readers on billing.wallets as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (debt_micros, held_micros, organization_id, settled_micros) on table billing.wallets to authenticated, faregate_reader;
+
+-- Revenue by day, less what is known to have paid for it: promotional money and the payment
+-- provider's fees for disputes. What the resources themselves cost is not known yet. Adds up the
+-- ledger each time it is read.
+create view ops.margin_by_day (
+    day date, -- The day (UTC) of the transfers.
+    revenue_micros bigint, -- What customers were charged, in µ$.
+    revenue_usd numeric, -- What customers were charged, in USD.
+    promotional_micros bigint, -- What of it bonuses and gifts paid, in µ$: less where a spent bonus was taken back.
+    promotional_usd numeric, -- What of it bonuses and gifts paid, in USD: less where a spent bonus was taken back.
+    provider_fees_micros bigint, -- The payment provider's fees for disputes, in µ$: less where it gave one back.
+    provider_fees_usd numeric, -- The payment provider's fees for disputes, in USD: less where it gave one back.
+    margin_micros bigint, -- Revenue less promotional money and fees, in µ$.
+    margin_usd numeric -- Revenue less promotional money and fees, in USD.
+) as
+ WITH shared AS (
+         SELECT d_1.organization_id,
+            d_1.sequence,
+            sum(d_1.amount_micros::bigint) AS promotional_micros
+           FROM billing.draw_downs d_1
+             JOIN billing.grants g ON g.organization_id = d_1.organization_id AND g.id = d_1.grant_id
+          WHERE g.category = 'promotional'::billing.grant_category
+          GROUP BY d_1.organization_id, d_1.sequence
+        ), days AS (
+         SELECT ops.day(t.created_at) AS day,
+            sum(
+                CASE
+                    WHEN ops.revenue_kind(t.credit_account) IS NOT NULL THEN t.amount_micros::bigint
+                    ELSE 0::bigint
+                END)::bigint AS revenue_micros,
+            sum(
+                CASE
+                    WHEN t.debit_account = 'debt'::billing.account AND t.credit_account = 'promotion'::billing.account THEN (- t.amount_micros::bigint)::numeric
+                    WHEN t.debit_account = 'promotion'::billing.account AND t.credit_account = 'debt'::billing.account THEN t.amount_micros::numeric
+                    WHEN t.debit_account <> 'wallet'::billing.account THEN 0::numeric
+                    WHEN g.category = 'promotional'::billing.grant_category THEN t.amount_micros::numeric
+                    ELSE COALESCE(s.promotional_micros, 0::numeric)
+                END)::bigint AS promotional_micros,
+            sum(
+                CASE
+                    WHEN t.debit_account = 'provider_fees'::billing.account THEN t.amount_micros::bigint
+                    WHEN t.credit_account = 'provider_fees'::billing.account THEN - t.amount_micros::bigint
+                    ELSE 0::bigint
+                END)::bigint AS provider_fees_micros
+           FROM billing.transfers t
+             LEFT JOIN billing.grants g ON g.organization_id = t.organization_id AND g.id = t.grant_id
+             LEFT JOIN shared s ON s.organization_id = t.organization_id AND s.sequence = t.sequence
+          WHERE ops.revenue_kind(t.credit_account) IS NOT NULL OR (t.debit_account = ANY (ARRAY['debt'::billing.account, 'provider_fees'::billing.account])) OR (t.credit_account = ANY (ARRAY['debt'::billing.account, 'provider_fees'::billing.account]))
+          GROUP BY (ops.day(t.created_at))
+        )
+ SELECT day,
+    revenue_micros,
+    ops.usd(revenue_micros) AS revenue_usd,
+    promotional_micros,
+    ops.usd(promotional_micros) AS promotional_usd,
+    provider_fees_micros,
+    ops.usd(provider_fees_micros) AS provider_fees_usd,
+    revenue_micros - promotional_micros - provider_fees_micros AS margin_micros,
+    ops.usd(revenue_micros - promotional_micros - provider_fees_micros) AS margin_usd
+   FROM days d
+  ORDER BY day DESC;
+
+-- Where the provider, our payments and the ledger disagree, oldest first. Each run of the
+-- reconciliation looks again; one that agrees leaves this list.
+create view ops.open_discrepancies (
+    id uuid, -- The discrepancy's id.
+    kind billing.discrepancy_kind, -- Which two sides disagree, and in what.
+    organization_id uuid, -- Whose books it is about; null: that is not known.
+    name text, -- That organization's name.
+    subject text, -- The provider's object, or what the ledger's rule is about.
+    ledger_rule text, -- Which rule the ledger breaks; null: it is about the provider.
+    expected_micros bigint, -- What the provider says or the transfers add up to, in µ$. Where a rule counts, 1 is one.
+    expected_usd numeric, -- What the provider says or the transfers add up to, in USD. Where a rule counts, 0.000001 is one.
+    found_micros bigint, -- What our books say, in µ$. Where a rule counts, 1 is one.
+    found_usd numeric, -- What our books say, in USD. Where a rule counts, 0.000001 is one.
+    difference_micros bigint, -- Found less expected, in µ$.
+    difference_usd numeric, -- Found less expected, in USD.
+    note text, -- What the provider says of an amount that is not in whole cents of USD.
+    first_seen_at timestamp with time zone, -- When (UTC) it was first seen.
+    last_seen_at timestamp with time zone, -- When (UTC) it was last seen.
+    age_seconds bigint -- Seconds since it was first seen.
+) as
+ SELECT d.id,
+    d.kind,
+    d.organization_id,
+    o.name,
+    d.subject,
+    d.ledger_rule,
+    d.expected_micros,
+    ops.usd(d.expected_micros) AS expected_usd,
+    d.found_micros,
+    ops.usd(d.found_micros) AS found_usd,
+    d.found_micros - d.expected_micros AS difference_micros,
+    ops.usd(d.found_micros - d.expected_micros) AS difference_usd,
+    d.note,
+    d.first_seen_at,
+    d.last_seen_at,
+    ops.age_seconds(d.first_seen_at) AS age_seconds
+   FROM billing.discrepancies d
+     LEFT JOIN billing.organizations o ON o.id = d.organization_id
+  WHERE d.resolved_at IS NULL
+  ORDER BY d.first_seen_at;
+
+-- Every customer: who, what they have, owe and paid, what runs.
+create view ops.organizations (
+    organization_id uuid, -- The organization's id.
+    name text, -- Its name.
+    plan text, -- Its plan.
+    owner_emails text, -- The addresses of its owners; null: nobody has claimed it yet.
+    billing_email text, -- Where its receipts go.
+    available_micros bigint, -- What it can spend, in µ$.
+    available_usd numeric, -- What it can spend, in USD.
+    held_micros bigint, -- What holds keep besides, in µ$.
+    held_usd numeric, -- What holds keep besides, in USD.
+    debt_micros bigint, -- What it owes, in µ$: while it owes anything it is frozen.
+    debt_usd numeric, -- What it owes, in USD: while it owes anything it is frozen.
+    paid_micros bigint, -- All it ever paid, in µ$.
+    paid_usd numeric, -- All it ever paid, in USD.
+    returned_micros bigint, -- What of that went back by refunds and disputes, in µ$.
+    returned_usd numeric, -- What of that went back by refunds and disputes, in USD.
+    running_sessions bigint, -- How many of its sessions run.
+    last_active_at timestamp with time zone, -- When (UTC) money of it last moved or one of its passports was last used.
+    created_at timestamp with time zone, -- When (UTC) it was made.
+    claimed_at timestamp with time zone, -- When (UTC) its first owner registered; null: an operator made it and it waits for them.
+    closed_at timestamp with time zone -- When (UTC) it was closed; null: it is open.
+) as
+ WITH running AS (
+         SELECT h.organization_id,
+            count(*) AS sessions
+           FROM billing.holds h
+          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at IS NOT NULL
+          GROUP BY h.organization_id
+        )
+ SELECT o.id AS organization_id,
+    o.name,
+    o.plan_id AS plan,
+    m.owner_emails,
+    o.billing_email,
+    w.settled_micros - w.held_micros AS available_micros,
+    ops.usd(w.settled_micros - w.held_micros) AS available_usd,
+    w.held_micros,
+    ops.usd(w.held_micros) AS held_usd,
+    w.debt_micros,
+    ops.usd(w.debt_micros) AS debt_usd,
+    p.paid_micros,
+    ops.usd(p.paid_micros) AS paid_usd,
+    p.returned_micros,
+    ops.usd(p.returned_micros) AS returned_usd,
+    COALESCE(r.sessions, 0::bigint) AS running_sessions,
+    GREATEST(o.created_at, t.created_at, u.last_used_at) AS last_active_at,
+    o.created_at,
+    o.claimed_at,
+    o.closed_at
+   FROM billing.organizations o
+     JOIN billing.wallets w ON w.organization_id = o.id
+     LEFT JOIN billing.transfers t ON t.organization_id = o.id AND t.sequence = w.last_sequence
+     LEFT JOIN running r ON r.organization_id = o.id
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(y.amount_micros::bigint), 0::numeric)::bigint AS paid_micros,
+            COALESCE(sum(y.refunded_micros + y.disputed_micros), 0::numeric)::bigint AS returned_micros
+           FROM billing.payments y
+          WHERE y.organization_id = o.id) p
+     CROSS JOIN LATERAL ( SELECT string_agg(a.email, ', '::text ORDER BY a.email) AS owner_emails
+           FROM billing.members e
+             JOIN auth.users a ON a.id = e.user_id
+          WHERE e.organization_id = o.id AND e.role = 'owner'::text) m
+     CROSS JOIN LATERAL ( SELECT max(s.last_used_at) AS last_used_at
+           FROM billing.passport_uses s
+          WHERE s.organization_id = o.id) u;
+
+-- Automatic top-ups that charge no card until their owner sets them again. needs_review: whether the
+-- last charge was made is not known, and a person has to look it up at the provider.
+create view ops.paused_auto_top_ups (
+    organization_id uuid, -- The organization's id.
+    name text, -- Its name.
+    owner_emails text, -- The addresses of its owners.
+    paused_reason text, -- Why: the provider's word for a declined card, money_returned, needs_review, amount_too_small.
+    paused_at timestamp with time zone, -- Since when (UTC).
+    threshold_micros bigint, -- Below which balance the card would be charged, in µ$.
+    threshold_usd numeric, -- Below which balance the card would be charged, in USD.
+    amount_micros bigint, -- How much would be charged, in µ$.
+    amount_usd numeric, -- How much would be charged, in USD.
+    available_micros bigint, -- What the organization can spend, in µ$.
+    available_usd numeric, -- What the organization can spend, in USD.
+    running_sessions bigint -- How many of its sessions run.
+) as
+ SELECT a.organization_id,
+    o.name,
+    o.owner_emails,
+    a.paused_reason,
+    a.updated_at AS paused_at,
+    a.threshold_micros::bigint AS threshold_micros,
+    ops.usd(a.threshold_micros::bigint) AS threshold_usd,
+    a.amount_micros,
+    ops.usd(a.amount_micros) AS amount_usd,
+    o.available_micros,
+    o.available_usd,
+    o.running_sessions
+   FROM billing.auto_top_ups a
+     JOIN ops.organizations o ON o.organization_id = a.organization_id
+  WHERE a.status = 'paused'::billing.auto_top_up_status
+  ORDER BY a.updated_at DESC;
+
+-- Notifications of money that nobody could tell what to do with, newest first: another currency, or
+-- credited already. They stay here; what of it is still open is in open_discrepancies.
+create view ops.payments_to_review (
+    organization_id uuid, -- Whose payment it is about; null: that is not known.
+    name text, -- That organization's name.
+    provider billing.payment_provider, -- The payment provider.
+    event_id text, -- The provider's id of the notification.
+    type text, -- What happened, in the provider's words.
+    provider_payment_id text, -- The provider's id of the payment, or else of what it is about.
+    provider_amount text, -- The provider's amount in the smallest unit of its currency: 2500 eur is 25 euros.
+    is_credited boolean, -- Whether our books have this payment.
+    received_at timestamp with time zone, -- When (UTC) we were told.
+    age_seconds bigint -- Seconds since then.
+) as
+ SELECT e.organization_id,
+    o.name,
+    e.provider,
+    e.id AS event_id,
+    e.type,
+    COALESCE(e.payload #>> '{data,object,payment_intent}'::text[], e.payload #>> '{data,object,id}'::text[]) AS provider_payment_id,
+    concat_ws(' '::text, COALESCE(e.payload #>> '{data,object,amount_total}'::text[], e.payload #>> '{data,object,amount_received}'::text[], e.payload #>> '{data,object,amount}'::text[]), e.payload #>> '{data,object,currency}'::text[]) AS provider_amount,
+    (EXISTS ( SELECT
+           FROM billing.payments p
+          WHERE p.provider = e.provider AND p.provider_payment_id = COALESCE(e.payload #>> '{data,object,payment_intent}'::text[], e.payload #>> '{data,object,id}'::text[]))) AS is_credited,
+    e.received_at,
+    ops.age_seconds(e.received_at) AS age_seconds
+   FROM billing.payment_events e
+     LEFT JOIN billing.organizations o ON o.id = e.organization_id
+  WHERE e.outcome = 'needs_review'::billing.payment_outcome
+  ORDER BY e.received_at DESC;
+
+-- What customers were charged, by day and kind. Adds up the ledger each time it is read.
+create view ops.revenue_by_day (
+    day date, -- The day (UTC) of the charge.
+    kind text, -- What was charged for: sessions, usage, …
+    charges bigint, -- How many charges there were.
+    amount_micros bigint, -- Their sum, in µ$.
+    amount_usd numeric -- Their sum, in USD.
+) as
+ WITH days AS (
+         SELECT ops.day(t.created_at) AS day,
+            ops.revenue_kind(t.credit_account) AS kind,
+            count(*) AS charges,
+            sum(t.amount_micros::bigint)::bigint AS amount_micros
+           FROM billing.transfers t
+          WHERE ops.revenue_kind(t.credit_account) IS NOT NULL
+          GROUP BY (ops.day(t.created_at)), (ops.revenue_kind(t.credit_account))
+        )
+ SELECT day,
+    kind,
+    charges,
+    amount_micros,
+    ops.usd(amount_micros) AS amount_usd
+   FROM days d
+  ORDER BY day DESC, kind;
+
+-- How far each cron function is behind. Those of each minute are in time below 120 seconds, the daily
+-- one below an hour. What the task queues have not got or not done is in stuck_outbox.
+create view ops.schedule_lag (
+    schedule text, -- The cron function.
+    waits_for text, -- What it should have done.
+    waiting bigint, -- How many of these are due now.
+    due_at timestamp with time zone, -- Since when (UTC) the oldest of them has been due; null: none is.
+    lag_seconds bigint -- Seconds since then; null: none is due.
+) as
+ WITH due AS (
+         SELECT 'sweep_sessions'::text AS schedule,
+            'sessions to charge'::text AS waits_for,
+            count(*) AS waiting,
+            min(h.due_at) AS due_at
+           FROM billing.holds h
+          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
+        UNION ALL
+         SELECT 'expire_holds'::text AS schedule,
+            'holds to give back'::text AS waits_for,
+            count(*) AS waiting,
+            min(h.due_at) AS due_at
+           FROM billing.holds h
+          WHERE h.kind = 'usage'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
+        UNION ALL
+         SELECT 'expire_grants'::text AS schedule,
+            'grants to take'::text AS waits_for,
+            count(*) AS waiting,
+            min(g.expires_at) AS due_at
+           FROM billing.grants g
+             JOIN billing.wallets w ON w.organization_id = g.organization_id
+          WHERE g.expires_at <= (( SELECT billing.now() AS now)) AND NOT g.is_used_up AND w.settled_micros > w.held_micros
+        UNION ALL
+         SELECT 'expire_grants'::text AS schedule,
+            'grants to start'::text AS waits_for,
+            count(*) AS waiting,
+            min(g.effective_at) AS due_at
+           FROM billing.grants g
+             JOIN billing.wallets w ON w.organization_id = g.organization_id
+          WHERE g.sequence IS NULL AND g.effective_at <= (( SELECT billing.now() AS now)) AND (w.settled_micros + g.amount_micros::bigint) <= '1000000000000000'::bigint
+        UNION ALL
+         SELECT 'reconcile'::text AS schedule,
+            'the daily run'::text AS waits_for,
+            count(*) AS waiting,
+            min(d_1.due_at) AS due_at
+           FROM ( SELECT max(r.started_at) + '1 day'::interval AS due_at
+                   FROM billing.reconciliations r
+                  WHERE r.started_by = 'scheduler'::text AND r.finished_at IS NOT NULL) d_1
+          WHERE d_1.due_at <= (( SELECT billing.now() AS now))
+        )
+ SELECT schedule,
+    waits_for,
+    waiting,
+    due_at,
+    ops.age_seconds(due_at) AS lag_seconds
+   FROM due d;
+
+-- What should have happened outside by now: not handed to its queue within 2 minutes, or not done 10
+-- minutes after its time. Notifications are read, not done, and never stuck.
+create view ops.stuck_outbox (
+    organization_id uuid, -- Whose it is.
+    name text, -- That organization's name.
+    id uuid, -- The row's id, and the name of its task in the queue.
+    topic billing.outbox_topic, -- The task's queue and function.
+    problem text, -- not enqueued, or enqueued but not done.
+    payload jsonb, -- What the task is told.
+    created_at timestamp with time zone, -- When (UTC) it was written.
+    run_at timestamp with time zone, -- When (UTC) it is to be done.
+    enqueued_at timestamp with time zone, -- When (UTC) the queue got it; null: not yet.
+    late_seconds bigint -- How many seconds ago it was to be done; negative: there is still so much time.
+) as
+ WITH stuck AS (
+         SELECT o_1.organization_id,
+            o_1.id,
+            o_1.topic,
+            o_1.payload,
+            o_1.run_at,
+            o_1.enqueued_at,
+            o_1.created_at,
+            'not enqueued'::text AS problem
+           FROM billing.outbox o_1
+          WHERE o_1.enqueued_at IS NULL AND o_1.topic <> 'notification'::billing.outbox_topic AND o_1.created_at < ((( SELECT billing.now() AS now)) - '00:02:00'::interval)
+        UNION ALL
+         SELECT o_1.organization_id,
+            o_1.id,
+            o_1.topic,
+            o_1.payload,
+            o_1.run_at,
+            o_1.enqueued_at,
+            o_1.created_at,
+            'not done'::text AS problem
+           FROM billing.holds h
+             JOIN billing.outbox o_1 ON o_1.organization_id = h.organization_id AND h.id::text = (o_1.payload ->> 'session_id'::text) AND o_1.run_at = h.expires_at
+          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval) AND o_1.topic = 'stop_session'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL
+        UNION ALL
+         SELECT o_1.organization_id,
+            o_1.id,
+            o_1.topic,
+            o_1.payload,
+            o_1.run_at,
+            o_1.enqueued_at,
+            o_1.created_at,
+            'not done'::text AS problem
+           FROM billing.top_ups t
+             JOIN billing.outbox o_1 ON o_1.organization_id = t.organization_id AND t.id::text = (o_1.payload ->> 'top_up_id'::text)
+          WHERE t.kind = 'automatic'::billing.top_up_kind AND (t.status = ANY (ARRAY['pending'::billing.top_up_status, 'processing'::billing.top_up_status])) AND o_1.topic = 'charge_top_up'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL AND o_1.run_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval)
+        )
+ SELECT s.organization_id,
+    o.name,
+    s.id,
+    s.topic,
+    s.problem,
+    s.payload,
+    s.created_at,
+    s.run_at,
+    s.enqueued_at,
+    ops.age_seconds(GREATEST(s.created_at, s.run_at)) AS late_seconds
+   FROM stuck s
+     JOIN billing.organizations o ON o.id = s.organization_id
+  ORDER BY s.created_at;
+
+-- Runs that go on, or that broke off because the provider or we failed: newest first.
+create view ops.unfinished_reconciliations (
+    id uuid, -- The run's id.
+    started_by text, -- The scheduler, or which passport.
+    window_start timestamp with time zone, -- From when (UTC) on it asked the provider; null: it only verifies the ledger.
+    window_end timestamp with time zone, -- Until when (UTC) it asked the provider; null: it only verifies the ledger.
+    compared bigint, -- How many of the provider's objects it has compared.
+    replayed bigint, -- How many news only this run has brought.
+    verified bigint, -- How many organizations' books it has verified.
+    discrepancies bigint, -- How many disagreements it has seen.
+    started_at timestamp with time zone, -- When (UTC) it began.
+    age_seconds bigint, -- Seconds since then.
+    followed_at timestamp with time zone -- When (UTC) a later run finished that went on where this one ended; null: none has.
+) as
+ SELECT id,
+    started_by,
+    window_start,
+    window_end,
+    compared,
+    replayed,
+    verified,
+    discrepancies,
+    started_at,
+    ops.age_seconds(started_at) AS age_seconds,
+    ( SELECT min(f.finished_at) AS min
+           FROM billing.reconciliations f
+          WHERE f.started_at > r.started_at AND f.window_start <= r.window_end AND f.window_end > r.window_end) AS followed_at
+   FROM billing.reconciliations r
+  WHERE finished_at IS NULL
+  ORDER BY started_at DESC;
+
+-- Organizations whose running sessions end within 24 hours for want of money, if all run on and no
+-- money comes. That a grant may expire before is not foreseen.
+create view ops.wallets_running_dry (
+    organization_id uuid, -- The organization's id.
+    name text, -- Its name.
+    owner_emails text, -- The addresses of its owners.
+    running_sessions bigint, -- How many of its sessions run.
+    hourly_micros bigint, -- What they cost an hour, in µ$.
+    hourly_usd numeric, -- What they cost an hour, in USD.
+    left_micros bigint, -- What they can still spend, in µ$; negative where a sweep is late.
+    left_usd numeric, -- What they can still spend, in USD; negative where a sweep is late.
+    dry_at timestamp with time zone, -- When (UTC) that is spent.
+    auto_top_up text -- Whether its card is charged before: active. It is not: capped (for this month), paused, none.
+) as
+ WITH clock AS (
+         SELECT billing.now() AS now_at
+        ), running AS (
+         SELECT h.organization_id,
+            c.now_at,
+            sum(s.hourly_price_micros)::bigint AS hourly_micros,
+            sum(h.amount_micros - billing.session_cost(s.hourly_price_micros, s.started_at, c.now_at))::bigint AS unspent_micros
+           FROM billing.holds h
+             JOIN billing.sessions s ON s.organization_id = h.organization_id AND s.id = h.id
+             CROSS JOIN clock c
+          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at IS NOT NULL
+          GROUP BY h.organization_id, c.now_at
+        ), burning AS (
+         SELECT o.organization_id,
+            o.name,
+            o.owner_emails,
+            o.running_sessions,
+            r.now_at,
+            r.hourly_micros,
+            o.available_micros + r.unspent_micros AS left_micros
+           FROM running r
+             JOIN ops.organizations o ON o.organization_id = r.organization_id
+        )
+ SELECT b.organization_id,
+    b.name,
+    b.owner_emails,
+    b.running_sessions,
+    b.hourly_micros,
+    ops.usd(b.hourly_micros) AS hourly_usd,
+    b.left_micros,
+    ops.usd(b.left_micros) AS left_usd,
+    b.now_at + (b.left_micros::numeric / b.hourly_micros::numeric)::double precision * '01:00:00'::interval AS dry_at,
+        CASE
+            WHEN a.status IS NULL THEN 'none'::text
+            WHEN a.status = 'active'::billing.auto_top_up_status AND a.is_capped THEN 'capped'::text
+            ELSE a.status::text
+        END AS auto_top_up
+   FROM burning b
+     LEFT JOIN api.auto_top_ups a ON a.organization_id = b.organization_id
+  WHERE b.left_micros < (24 * b.hourly_micros)
+  ORDER BY (b.now_at + (b.left_micros::numeric / b.hourly_micros::numeric)::double precision * '01:00:00'::interval);
+
+-- Notes the provider's checkout of a top-up; the first one stays.
+create function api.attach_checkout(p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '460a8df11c41b3bc5286c52238a57c42';
+grant execute on routine api.attach_checkout(uuid,uuid,text,text) to faregate_functions, service_role;
+
+-- Takes part or all of what a hold keeps.
+create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_is_final boolean, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9f878c97486d1b594b50836fecbcaa0f';
+grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
+
+-- Closes an organization: stops what runs and charges it; what was paid is given up only expressly.
+create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8f24801f40f00eda6588a0429f1ce6e1';
+grant execute on routine api.close_organization(uuid,uuid,boolean,text) to faregate_functions, service_role;
+
+-- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
+create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_live_mode boolean) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '305f277202e226837d79b26b145e4870';
+grant execute on routine api.compare_stripe(uuid,jsonb,boolean) to faregate_functions, service_role;
+
+-- Gives a customer promotional credits, for an operator.
+create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_note text, p_priority smallint, p_effective_at timestamp with time zone, p_expires_at timestamp with time zone, p_idempotency_key text) returns TABLE(credit_grant api.grants, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7947edad1f97a3831f4059170073e442';
+grant execute on routine api.create_grant(jsonb,uuid,bigint,text,smallint,timestamp with time zone,timestamp with time zone,text) to faregate_functions, service_role;
+
+-- Makes one more organization of a signed-in user, on the free plan.
+create function api.create_organization(p_user_id uuid, p_name text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a08f98a097cbc8d5177062b16be9fda';
+grant execute on routine api.create_organization(uuid,text,text) to faregate_functions, service_role;
+
+-- Makes a passport of the caller's organization, with no more rights than the caller has.
+create function api.create_passport(p_caller jsonb, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1bab26eace5bf01281c510186ba4a168';
+grant execute on routine api.create_passport(jsonb,text,text[],timestamp with time zone,text,text,text) to faregate_functions, service_role;
+
+-- Tells whose a token for reading views is, and for how long.
+create function api.create_token(p_caller jsonb) returns TABLE(organization_id uuid, passport_id uuid, expires_in_seconds integer) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a69296b3f5883581ca18a074ad24f57d';
+grant execute on routine api.create_token(jsonb) to faregate_functions, service_role;
+
+-- Asks for credits; the checkout at the provider follows.
+create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a1df28dd2b4212656c1b0199a7231429';
+grant execute on routine api.create_top_up(jsonb,bigint,boolean,text) to faregate_functions, service_role;
+
+-- Ends automatic top-ups.
+create function api.delete_auto_top_up(p_caller jsonb) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '8859abc99d92c2d40afa2a8c3e8c0cbf';
+grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
+
+-- Tells what a quantity of a SKU costs the caller now, and whether the balance covers it.
+create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric) returns TABLE(sku text, unit text, quantity numeric, unit_price_micros bigint, cost_micros bigint, available_micros bigint, affordable boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9dfc8e65b540744731919f57967e4641';
+grant execute on routine api.estimate_cost(jsonb,text,numeric) to faregate_functions, service_role;
+
+-- Tells what a session would cost and how long the balance would last.
+create function api.estimate_session(p_caller jsonb, p_tier text, p_seconds integer) returns TABLE(tier text, seconds integer, hourly_price_micros bigint, cost_micros bigint, required_micros bigint, available_micros bigint, affordable_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4b1d06fe6c0c8d8c062dfb79b574770b';
+grant execute on routine api.estimate_session(jsonb,text,integer) to faregate_functions, service_role;
+
+-- Takes what remains of expired grants, for the cron.
+create function api.expire_grants(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8abcd47c020a8bece46031df840a38a3';
+grant execute on routine api.expire_grants(integer) to faregate_functions, service_role;
+
+-- Closes holds of usage that nobody renewed, for the cron.
+create function api.expire_holds(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '713ba25e293c5f1e1dd8659e1aa4ddb9';
+grant execute on routine api.expire_holds(integer) to faregate_functions, service_role;
+
+-- Notes what became of an automatic top-up's charge.
+create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '66ba96dece1835af41a99b65e7321a8d';
+grant execute on routine api.finish_charge(uuid,uuid,jsonb,text) to faregate_functions, service_role;
+
+-- Ends a run that has looked at everything.
+create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
+grant execute on routine api.finish_reconciliation(uuid) to faregate_functions, service_role;
+
+-- Reads the settings of automatic top-ups.
+create function api.get_auto_top_up(p_caller jsonb) returns SETOF api.auto_top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b8216ba96fa51c074e84f4430d61757b';
+grant execute on routine api.get_auto_top_up(jsonb) to faregate_functions, service_role;
+
+-- Reads one hold.
+create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '50f2ef49e8793ef7f9c4aff3f35df5b3';
+grant execute on routine api.get_hold(jsonb,uuid,uuid) to faregate_functions, service_role;
+
+-- Reads one organization and the user's role in it.
+create function api.get_organization(p_user_id uuid, p_organization_id uuid) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3dd5f75015b42612431dd6bb777c7f46';
+grant execute on routine api.get_organization(uuid,uuid) to faregate_functions, service_role;
+
+-- Tells which transfers of the caller's ledger a period has.
+create function api.get_period(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(organization_id uuid, begins_at timestamp with time zone, ends_at timestamp with time zone, opening_sequence bigint, closing_sequence bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '41fc5a55c8d3a6588d82b4015acc0922';
+grant execute on routine api.get_period(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Reads the receipt of a paid top-up.
+create function api.get_receipt(p_caller jsonb, p_top_up_id uuid) returns SETOF api.receipts language plpgsql security definer set search_path=pg_catalog, pg_temp as '3996a4868d5fe916537642e3fca7110f';
+grant execute on routine api.get_receipt(jsonb,uuid) to faregate_functions, service_role;
+
+-- Reads one session, with its cost as of now.
+create function api.get_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '46921e01dfa3e1011dff64b3ee7b63bb';
+grant execute on routine api.get_session(jsonb,uuid) to faregate_functions, service_role;
+
+-- Sums up what a period did to the caller's wallet, in lines that add up.
+create function api.get_statement(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(organization_id uuid, begins_at timestamp with time zone, ends_at timestamp with time zone, opening_micros bigint, closing_micros bigint, debt_micros bigint, lines billing.statement_line[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '2e1d8736585c726ecdd3bbe43727bfed';
+grant execute on routine api.get_statement(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Reads one top-up.
+create function api.get_top_up(p_caller jsonb, p_top_up_id uuid) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '8ef657a65d0feccdbbd3de47efdddab8';
+grant execute on routine api.get_top_up(jsonb,uuid) to faregate_functions, service_role;
+
+-- Reads the balance of the caller's organization.
+create function api.get_wallet(p_caller jsonb) returns SETOF api.wallets language plpgsql security definer set search_path=pg_catalog, pg_temp as '43fe823aa3bc08611fe10bb3ed27daa3';
+grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_role;
+
+-- Notes that a session's resource is alive.
+create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
+grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
+
+-- Pages through where two sides disagree, newest first.
+create function api.list_discrepancies(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.discrepancies language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ceabd5ab99dcd80e73f964e003e26259';
+grant execute on routine api.list_discrepancies(jsonb,text,integer,uuid) to faregate_functions, service_role;
+
+-- Tells which grants paid a transaction, and how much each.
+create function api.list_draws(p_caller jsonb, p_sequence bigint, p_limit integer, p_cursor uuid) returns TABLE(grant_id uuid, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7551fa86ea6f4665ccbf0641e096e1dc';
+grant execute on routine api.list_draws(jsonb,bigint,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through grants and what remains of them, newest first.
+create function api.list_grants(p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.grants language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aedcdf15b542d58f3b903374721d0b3c';
+grant execute on routine api.list_grants(jsonb,uuid,text,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through holds, newest first.
+create function api.list_holds(p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '5d9835cd0e1d98fcf6ab0eb9e3437088';
+grant execute on routine api.list_holds(jsonb,uuid,text,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the members of an organization.
+create function api.list_members(p_user_id uuid, p_organization_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e91f7f13b59da3ddbfa6d6f4d135fd3b';
+grant execute on routine api.list_members(uuid,uuid,integer,uuid) to faregate_functions, service_role;
+
+-- Tells which of these events of Stripe never arrived.
+create function api.list_missed_events(p_ids text[]) returns TABLE(id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '88d35bf33549378f5709c937a106672b';
+grant execute on routine api.list_missed_events(text[]) to faregate_functions, service_role;
+
+-- Pages through what the caller's organization was told, newest first.
+create function api.list_notifications(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.notifications language plpgsql security definer set search_path=pg_catalog, pg_temp as '25368884c0c6691fb8480e34b450ddfa';
+grant execute on routine api.list_notifications(jsonb,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the organizations that a user belongs to, newest first.
+create function api.list_organizations(p_user_id uuid, p_limit integer, p_cursor uuid) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a3b37517ad6462e4240b17d0655d1b48';
+grant execute on routine api.list_organizations(uuid,integer,uuid) to faregate_functions, service_role;
+
+-- Lists what of a topic waits for a task queue, oldest first.
+create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'bd700773bdddc68a676132ca939631ef';
+grant execute on routine api.list_outbox(text,integer) to faregate_functions, service_role;
+
+-- Pages through the passports of the caller's organization, newest first.
+create function api.list_passports(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.passports language plpgsql security definer set search_path=pg_catalog, pg_temp as '5114ecf0ab37013e0a6d89ee63ab6011';
+grant execute on routine api.list_passports(jsonb,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through a stretch of the caller's ledger, oldest first.
+create function api.list_period(p_caller jsonb, p_opening_sequence bigint, p_closing_sequence bigint, p_limit integer) returns SETOF api.transactions language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b062ab51a8d67892edef9b120228203';
+grant execute on routine api.list_period(jsonb,bigint,bigint,integer) to faregate_functions, service_role;
+
+-- Pages through runs, newest first.
+create function api.list_reconciliations(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a880d4947f25a427cd60bca8fe53154d';
+grant execute on routine api.list_reconciliations(jsonb,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the sessions of the caller's organization, newest first.
+create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '8740db8d3edbcc8706f6da8d0896f0b7';
+grant execute on routine api.list_sessions(jsonb,text,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the top-ups of the caller's organization, newest first.
+create function api.list_top_ups(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '029b7c105a9bacd94abd246f622d4581';
+grant execute on routine api.list_top_ups(jsonb,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the ledger of the caller's organization, newest first.
+create function api.list_transactions(p_caller jsonb, p_limit integer, p_cursor bigint) returns SETOF api.transactions language plpgsql security definer set search_path=pg_catalog, pg_temp as '39bbfaadd9297646b67e86cc36b5478f';
+grant execute on routine api.list_transactions(jsonb,integer,bigint) to faregate_functions, service_role;
+
+-- Tells which of our payments the provider did not list.
+create function api.list_unlisted_payments(p_window_start timestamp with time zone, p_listed text[]) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8e42cecdb176350118749899cbb04c07';
+grant execute on routine api.list_unlisted_payments(timestamp with time zone,text[]) to faregate_functions, service_role;
+
+-- Tells which open discrepancies a run has not come across.
+create function api.list_unseen_discrepancies(p_reconciliation_id uuid) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2e7aaa87bfbd7394a1434f18b22acec0';
+grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functions, service_role;
+
+-- Tells what the caller consumed in a period, by day (UTC) and kind.
+create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '08c0d62caa2d49125f3e1c3a2a234eca';
+grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Notes that the task queue has these rows of the outbox.
+create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a09d1b2b17efa29865ef5c8b48d8f504';
+grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, service_role;
+
+-- Reserves a customer's money for an operator.
+create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '90924f2d38514ed1c37a7909d185154e';
+grant execute on routine api.open_hold(jsonb,uuid,bigint,integer,text,text) to faregate_functions, service_role;
+
+-- Stores a genuine event of Stripe and acts on it, once.
+create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7d347eea46da89702e14b916f03f6d33';
+grant execute on routine api.receive_stripe_event(jsonb,text,boolean) to faregate_functions, service_role;
+
+-- Settles one payment, refund or dispute with what Stripe has of it now.
+create function api.reconcile_stripe(p_reconciliation_id uuid, p_subject text, p_page jsonb, p_live_mode boolean, p_told_at text) returns TABLE(replayed boolean, discrepancies integer) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e5fd5217311e0a5eb10544192a360557';
+grant execute on routine api.reconcile_stripe(uuid,text,jsonb,boolean,text) to faregate_functions, service_role;
+
+-- Makes a signed-in user with a verified address the owner of an organization.
+create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3bcea516cd1d21a31969968b8f70254c';
+grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
+
+-- Makes an organization of any plan for an address, for an operator.
+create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '50bad70ba3c52bace0a42f7123c1ef7a';
+grant execute on routine api.register_customer(jsonb,text,text,text,text,text,text) to faregate_functions, service_role;
+
+-- Gives back what a hold keeps.
+create function api.release_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6173ba774be1150e734192aaced1af6e';
+grant execute on routine api.release_hold(jsonb,uuid,uuid,text) to faregate_functions, service_role;
+
+-- Ends a membership and all passports of that member.
+create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e47c2b839c5c73c28e6a4533a5f72359';
+grant execute on routine api.remove_member(uuid,uuid,uuid) to faregate_functions, service_role;
+
+-- Keeps a hold for longer, with more money in it if asked to.
+create function api.renew_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b42a743bea3b8af2cb1e5b5712e165f9';
+grant execute on routine api.renew_hold(jsonb,uuid,uuid,bigint,integer,text) to faregate_functions, service_role;
+
+-- Receives an event that a run found in Stripe's list.
+create function api.replay_stripe_event(p_reconciliation_id uuid, p_event jsonb, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '68b83b2698006c190d7907119ad286f4';
+grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate_functions, service_role;
+
+-- Ends a passport now.
+create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '283a4ebe4025498c1eda6f5520dc96cf';
+grant execute on routine api.revoke_passport(jsonb,uuid,text) to faregate_functions, service_role;
+
+-- Gives a passport a new key; the old one works on for the overlap.
+create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'feee2f443f78c51f7a33ef4088219fff';
+grant execute on routine api.rotate_passport(jsonb,uuid,integer,text,text,text) to faregate_functions, service_role;
+
+-- Has the saved card charged whenever the balance falls below a threshold.
+create function api.set_auto_top_up(p_caller jsonb, p_threshold_micros bigint, p_amount_micros bigint, p_monthly_cap_micros bigint, p_cool_off_seconds integer) returns SETOF api.auto_top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '5971d9372240949e2e5d99a857fddb68';
+grant execute on routine api.set_auto_top_up(jsonb,bigint,bigint,bigint,integer) to faregate_functions, service_role;
+
+-- Decides what a member is from now on; less takes the passports that may do more.
+create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b03facbb5e8edafb8fdcb52a73038d94';
+grant execute on routine api.set_member_role(uuid,uuid,uuid,text) to faregate_functions, service_role;
+
+-- Begins the automatic top-ups of balances below their threshold, for the cron.
+create function api.start_auto_top_ups(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4f632db24db775d3aeb815e71ccbaf18';
+grant execute on routine api.start_auto_top_ups(integer) to faregate_functions, service_role;
+
+-- Tells the task of an automatic top-up what to do next.
+create function api.start_charge(p_organization_id uuid, p_top_up_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9380830e064a3c0be28bd62c7928d2fe';
+grant execute on routine api.start_charge(uuid,uuid) to faregate_functions, service_role;
+
+-- Turns scheduled grants whose time has come into money, for the cron.
+create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
+grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
+
+-- Begins a run that an operator asked for.
+create function api.start_reconciliation(p_caller jsonb, p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2509a0b4785f2314450f762aac171fc';
+grant execute on routine api.start_reconciliation(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Begins the daily run.
+create function api.start_scheduled_reconciliation(p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as '54c30d5390dc65fd0a6cd252fcba29d9';
+grant execute on routine api.start_scheduled_reconciliation(timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Starts a session and holds the money of its first window.
+create function api.start_session(p_caller jsonb, p_tier text, p_name text, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8759b29a111095c08cca60a368921760';
+grant execute on routine api.start_session(jsonb,text,text,integer,integer,text) to faregate_functions, service_role;
+
+-- Ends a session now and charges it to this moment.
+create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason text, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd7afb3f3abdc9b8e71e8c725252723d7';
+grant execute on routine api.stop_session(jsonb,uuid,text,text) to faregate_functions, service_role;
+
+-- Settles one session at the end that was foreseen for it, for its task.
+create function api.sweep_session(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '578a9d92a8f5cd440c86c65c02e4938b';
+grant execute on routine api.sweep_session(uuid,uuid,timestamp with time zone) to faregate_functions, service_role;
+
+-- Charges and renews the sessions that are due, for the cron.
+create function api.sweep_sessions(p_limit integer) returns TABLE(swept integer, closed integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd8e8ee5e00de63aee16e50f7fd216dcd';
+grant execute on routine api.sweep_sessions(integer) to faregate_functions, service_role;
+
+-- Gives an organization another name, or another address for bills.
+create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '78174c53f27b1e8e7fec2056218c29b8';
+grant execute on routine api.update_organization(uuid,uuid,text,text) to faregate_functions, service_role;
+
+-- Verifies the ledgers of the next organizations as a part of a run.
+create function api.verify_next(p_reconciliation_id uuid, p_after uuid, p_is_full boolean) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d6abc7e732b8081bc1bd5756654df3c';
+grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_functions, service_role;
+
+-- Verifies the whole ledger of one organization as a run.
+create function api.verify_organization(p_reconciliation_id uuid, p_organization_id uuid) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '2870c0c2ae52368ea3e2c00057717a9a';
+grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
+
+create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
+
+create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '389324a6cf5447d549931df5f79c226e';
+
+create function billing.apply_news(p_objects jsonb, p_told_at text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7bad99228389f43082d8aaa69c7f39ad';
+
+create function billing.apply_payment_intent(p_intent jsonb, OUT outcome billing.payment_outcome, OUT organization_id uuid) returns record language plpgsql set search_path=pg_catalog, pg_temp as '04bd52160efd07553a8664aa5baf8381';
+
+create function billing.apply_stripe_object(p_type text, p_object jsonb, p_told_at text, OUT outcome billing.payment_outcome, OUT organization_id uuid) returns record language plpgsql set search_path=pg_catalog, pg_temp as '2a0d83f589fcd3a4a4b31755422e4447';
+
+create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '1382ef6f43a1f99b18ab27f69ecdadc8';
+
+create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as '8a0d7f798d186b8d690d7a65cdd68fdd';
+
+create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '759e4e009fc32f3207374587669c0625';
+
+create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '73d9f26b93cbb2b61995bc64f1e08089';
+
+create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as 'a7485b20389af9cdb0354a2e6bf29da5';
+
+create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
+
+create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
+
+create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) returns SETOF billing.disagreement language plpgsql stable set search_path=pg_catalog, pg_temp as '811d044a24d5ec9b2b994979e31afac0';
+
+create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4f77ec7014b701f2d9d4c0306154ae0e';
+
+create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '48cdbd1e9bd635052e7d8bf48c044a8d';
+
+create function billing.credit_top_up(p_top_up billing.top_ups, p_checkout_session_id text, p_provider_payment_id text, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as '1b871523d88b942da6346e95fcbf30f0';
+
+create function billing.credit_wallet(p_organization_id uuid, p_amount_micros bigint, p_category billing.grant_category, p_from billing.account, p_reason billing.reason, p_payment_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '43d49e8d3232271b1b8c659f340a8884';
+
+create function billing.debit_grant(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_to billing.account, p_reason billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as '089b8db1735aa77ab4ca60cad0490efa';
+
+create function billing.debit_wallet(p_debit billing.debit, p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd0b404f70dbc68a47b45ad89cd710e9d';
+
+create function billing.debit_wallets(p_debits billing.debit[], p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '231fb20c344dfe9754993f5115d0892a';
+
+create function billing.decline_reason(p_intent jsonb) returns text language sql immutable as 'aec954b98b925cf3745574e7c0318d25';
+
+create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
+
+create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
+
+create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
+
+create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
+
+create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
+
+create function billing.find_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '46c4636969ce762685f39eb18f46c777';
+
+create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
+
+create function billing.follow_reversals(p_provider billing.payment_provider, p_provider_payment_id text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '89cf3a387afb015a274de3b8b88ebeb0';
+
+create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
+
+create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e9ee5fa533d84dcdbf57b561887c45db';
+
+create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
+
+create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ecd546b81a5cdc4bce62088253d9bbd3';
+
+create procedure billing.inherit_comments(IN p_view regclass) language plpgsql set search_path=pg_catalog, pg_temp as '98ffa4172a6672eb00989febecde2bd8';
+
+create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
+
+create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
+
+create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_id uuid) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'bb24bfadd19870c2631ed54d4b108e4b';
+
+create function billing.lock_checkout(p_checkout jsonb) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'd5d4c2246cce78ab222f8c159ae82bf0';
+
+create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid) returns billing.holds language plpgsql set search_path=pg_catalog, pg_temp as 'd22c5d2805532e6d4cd96f6bbd6a13f5';
+
+create function billing.lock_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '283155d1a051248cba6d30641b2dfa46';
+
+create function billing.lock_passport(p_caller billing.caller, p_passport_id uuid) returns billing.passports language plpgsql set search_path=pg_catalog, pg_temp as '84c5dad2e1b7e35eae067eea1dbf41e4';
+
+create function billing.lock_session(p_organization_id uuid, p_session_id uuid) returns billing.sessions language plpgsql set search_path=pg_catalog, pg_temp as '77aa2d279170191994354b89261cf599';
+
+create function billing.lock_sessions(p_organization_id uuid) returns uuid[] language plpgsql set search_path=pg_catalog, pg_temp as 'd9b74cb8303acbc84f7fce639c5e06f3';
+
+create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
+
+create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as '3ceca8fce3795bfef98b20bcd268ee0c';
+
+create function billing.note_card(p_intent jsonb, p_organization_id uuid) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '4870fb136b64875b5712dee2fae81233';
+
+create function billing.note_differences(p_reconciliation_id uuid, p_organization_ids uuid[], p_differences billing.difference[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6a21a959f47ee4b58a5badd1a99df80e';
+
+create function billing.note_discrepancy(p_kind billing.discrepancy_kind, p_organization_id uuid, p_subject text, p_ledger_rule text, p_expected_micros bigint, p_found_micros bigint, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c59e31e22d4cf78341e7eb3b2923bf85';
+
+create function billing.note_expiry(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'be1ae6fc3b71e0622f03d4d610c06449';
+
+create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1a420ef3e5385a8b0ab5b18531b071e3';
+
+create function billing.note_reversal(p_object jsonb, p_payment_id text, p_told_at text) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '88692bb4c015ef88a9871be4ff07b8c2';
+
+create function billing.now() returns timestamp with time zone language sql parallel safe as '94fc2f526401760006cf0a2bd7692e58';
+grant execute on routine billing.now() to authenticated, faregate_reader;
+
+create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind billing.hold_kind, p_amount_micros bigint, p_expires_at timestamp with time zone, p_is_final boolean, p_due_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7a16b0bb1abc91f994af9be68c0467ce';
+
+create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
+
+create function billing.post(p_organization_id uuid, p_debit billing.account, p_credit billing.account, p_amount_micros bigint, p_reason billing.reason, p_grant_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'f02307a56a9ed431b32b897e24ceefdf';
+
+create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as 'fb587496540460f5ebccad6841480436';
+
+create function billing.promise_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '2703798e98ac88578231002eaad6413b';
+
+create function billing.provider_amount(p_object jsonb, p_name text) returns bigint language plpgsql immutable set search_path=pg_catalog, pg_temp as 'cbfacb9fba1a07b31909b7e6a17c5d4a';
+
+create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
+
+create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '215f46198179a0015645448c3d4b7960';
+grant execute on routine billing.readable(text) to authenticated, faregate_reader;
+
+create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
+
+create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9724f001982d7c51b0f3cfceb4641a68';
+
+create function billing.remember(p_scope_id uuid, p_key text, p_operation text, p_request jsonb, p_response jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1f923710e9e803c063d6ebc0a67e8df';
+
+create function billing.repay_debt(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f30ef63a4ebf65ee2257892d7ab08bcf';
+
+create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '8949d01fec714b18c35590276179b14f';
+
+create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
+
+create function billing.role_permissions(p_role text, p_plan_id text) returns text[] language sql immutable parallel safe as '9505d62d8e6dddc68a077497419c82a5';
+
+create function billing.saved_card(p_organization_id uuid) returns SETOF billing.saved_cards language plpgsql set search_path=pg_catalog, pg_temp as '974cb4ff6ce87c25cc41cd0d4c159f4d';
+
+create function billing.session_cost(p_hourly_price_micros bigint, p_started_at timestamp with time zone, p_until timestamp with time zone) returns bigint language sql immutable parallel safe as '1f537b624c2081dde678d5794734f10e';
+grant execute on routine billing.session_cost(bigint,timestamp with time zone,timestamp with time zone) to authenticated, faregate_reader;
+
+create function billing.session_due_at(p_paid_until timestamp with time zone, p_is_last_window boolean, p_window_seconds integer, p_lost_at timestamp with time zone) returns timestamp with time zone language sql stable parallel safe as '6cb64486dcfc241054dca9e9cacbf25f';
+
+create function billing.settle_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e647faf829789174b2043da171f70b1d';
+
+create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
+
+create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
+
+create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '02575458f821dbd8347b093160cd09d6';
+grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
+
+create function billing.stop_session_payload(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns jsonb language sql stable parallel safe as '9779e7ad971b57a70467650473715bf7';
+
+create function billing.stop_sessions(p_organization_id uuid, p_session_ids uuid[], p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9904938b5b9e9bf31d31016f87798035';
+
+create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
+
+create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
+
+create function billing.user_email(p_user_id uuid) returns text language plpgsql stable security definer set search_path=pg_catalog, pg_temp as 'b2ce0984eea9833b7578095435338737';
+grant execute on routine billing.user_email(uuid) to authenticated, faregate_reader;
+
+create function billing.uuidv7() returns uuid language sql parallel safe as '76b8e29c1e371020169069e8172076f4';
+
+create function billing.verified_email(p_user_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '6ded7d8961ad934756b1d8ec6edc95e3';
+
+create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
+
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'fc542639ace00347b6d744f01de88850';
+
+create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
+
+create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
+
+create function ops.age_seconds(p_at timestamp with time zone) returns bigint language sql parallel safe as '55f3e579589bf0a967db7dc4420996f5';
+
+create function ops.day(p_at timestamp with time zone) returns date language sql immutable parallel safe as '1704f872df9ab5004833db9ecb6025d7';
+
+create function ops.revenue_kind(p_account billing.account) returns text language sql immutable parallel safe as 'ee98ed1f7589538d8bd813fd30c4f09c';
+
+create function ops.usd(p_micros bigint) returns numeric language sql immutable parallel safe as 'e752b5e739d1b48ce6294128aadb82bf';
