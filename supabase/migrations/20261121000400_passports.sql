@@ -452,7 +452,8 @@ end
 $$;
 
 -- api.rotate_passport: a new key with the same name and rights;
--- the old one lives on for the overlap. Both belong to the same member.
+-- the old one lives on for the overlap. Both belong to the same member; the successor of one that
+-- an operator made belongs to whoever rotates it.
 --
 -- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict,
 --         FG409 passport_limit_reached, FG409 organization_closed
@@ -485,7 +486,7 @@ begin
     end if;
     perform billing.lock_organization(v_caller.organization_id);
     v_old := billing.lock_passport(v_caller, p_passport_id);
-    v_caller.user_id := v_old.user_id;
+    v_caller.user_id := coalesce(v_old.user_id, v_caller.user_id);
     -- First, so that without an overlap the old one no longer counts towards the plan's limit.
     update billing.passports as p
     set expires_at = least(

@@ -200,18 +200,24 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_changes jsonb := jsonb_strip_nulls(
+        jsonb_build_object('name', p_name, 'billing_email', p_billing_email)
+    );
 begin
     role := billing.authenticate_manager(p_user_id, p_organization_id, 'admin');
-    update billing.organizations as o
-    set
-        name = coalesce(p_name, o.name),
-        billing_email = coalesce(p_billing_email, o.billing_email)
-    where o.id = p_organization_id;
-    insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
-    values (
-        p_organization_id, 'user:' || p_user_id, 'update_organization', p_organization_id,
-        jsonb_strip_nulls(jsonb_build_object('name', p_name, 'billing_email', p_billing_email))
-    );
+    if v_changes <> '{}' then
+        update billing.organizations as o
+        set
+            name = coalesce(p_name, o.name),
+            billing_email = coalesce(p_billing_email, o.billing_email)
+        where o.id = p_organization_id;
+        insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
+        values (
+            p_organization_id, 'user:' || p_user_id, 'update_organization', p_organization_id,
+            v_changes
+        );
+    end if;
     select o.* into organization from api.organizations as o where o.id = p_organization_id;
     return next;
 end

@@ -206,6 +206,15 @@ def test_who_goes_takes_all_their_passports_along_and_no_others(team: Team) -> N
     assert done(running)["status"] == "running"
 
 
+def test_who_rotates_an_operators_passport_owns_the_successor(team: Team) -> None:
+    owner, admin = team.join("owner"), team.join("admin")
+    path = f"/v1/passports/{team.platform.passport_id(team.organization.passport)}/rotate"
+    successor = done(team.passports.post(path, {}, by=admin.token), 201)
+    assert successor["user_id"] == admin.id
+    assert team.remove(owner, admin).status_code == 204
+    assert not team.is_alive(successor)
+
+
 def test_a_passport_in_another_organization_lives_on(team: Team) -> None:
     owner, admin = team.join("owner"), team.join("admin")
     elsewhere = Team(team.platform, team.function)
