@@ -1781,7 +1781,7 @@ create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempo
 grant execute on routine api.revoke_passport(jsonb,uuid,text) to faregate_functions, service_role;
 
 -- Gives a passport a new key; the old one works on for the overlap.
-create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'feee2f443f78c51f7a33ef4088219fff';
+create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '60ba09760d2effa7e7312c9259676f5c';
 grant execute on routine api.rotate_passport(jsonb,uuid,integer,text,text,text) to faregate_functions, service_role;
 
 -- Has the saved card charged whenever the balance falls below a threshold.
@@ -1829,7 +1829,7 @@ create function api.sweep_sessions(p_limit integer) returns TABLE(swept integer,
 grant execute on routine api.sweep_sessions(integer) to faregate_functions, service_role;
 
 -- Gives an organization another name, or another address for bills.
-create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '78174c53f27b1e8e7fec2056218c29b8';
+create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '51b57eb9fa0025fffbb842888bb3f64d';
 grant execute on routine api.update_organization(uuid,uuid,text,text) to faregate_functions, service_role;
 
 -- Verifies the ledgers of the next organizations as a part of a run.
