@@ -146,7 +146,7 @@ _RULES: dict[str, LiteralString] = {
             and a.attname <> 'key_prefix' -- so that a person can tell passports apart
             and has_column_privilege(r.oid, c.oid, a.attnum, 'select')
     """,
-    "readers have the columns that their views use, and no others": """
+    "readers have the columns that their views use, and nobody has others": """
         with used as (
             select distinct d.refobjid as relation, d.refobjsubid as number, r.oid as role
             from pg_rewrite as w
@@ -166,7 +166,7 @@ _RULES: dict[str, LiteralString] = {
             cross join pg_roles as r
             where c.relnamespace = 'billing'::regnamespace and c.relname <> 'clock_offset'
                 and a.attnum > 0 and not a.attisdropped
-                and r.rolname in ('anon', 'authenticated', 'faregate_reader')
+                and r.oid <> c.relowner and not r.rolsuper and r.rolname !~ '^pg_'
                 and has_column_privilege(r.oid, c.oid, a.attnum, 'select')
         )
         select relation::regclass, number, role::regrole
@@ -364,10 +364,11 @@ _MISTAKES: dict[str, list[LiteralString]] = {
         "grant select (key_hash) on billing.passports to authenticated",
         "grant select on billing.saved_cards to anon",
     ],
-    "readers have the columns that their views use, and no others": [
+    "readers have the columns that their views use, and nobody has others": [
         "grant select (claimed_at) on billing.organizations to authenticated",
         "revoke select (name) on billing.organizations from faregate_reader",
         "grant select on billing.plans to authenticated",
+        "grant select (key_hash) on billing.passports to service_role",
     ],
     "every policy lets readers read, and asks once a query": [
         "create policy mistake on billing.wallets for select to authenticated using (true)",
