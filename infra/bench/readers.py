@@ -34,7 +34,7 @@ _LEDGERS = """
 with readers as (
     insert into billing.organizations (name, plan_id, billing_email, claimed_at)
     select 'reader ' || i, 'pro', 'reader' || i || '@example.com', now()
-    from generate_series(1, 1002) as i
+    from generate_series(1, 100002) as i
     returning id
 ), ids as (
     select array_agg(id) as ids from readers
@@ -53,7 +53,7 @@ with readers as (
         ids[case
             when i %% 10 = 0 then 1
             when i %% 100 = 1 then 2
-            else 3 + (power(i * 7919 %% 1000, 2) / 1000)::integer
+            else 3 + floor(power(i * 7919 %% 1000003 / 1000003.0, 2) * 100000)::integer
         end],
         i, 'wallet', 'revenue_usage', 1 + i %% 1000, 1000000000 - i, 'capture', ids[1], ids[2]
     from generate_series(1, %s::bigint) as i

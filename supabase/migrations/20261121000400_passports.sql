@@ -68,11 +68,13 @@ select
     p.key_prefix,
     p.expires_at,
     p.revoked_at,
-    u.last_used_at,
+    (
+        select u.last_used_at
+        from billing.passport_uses as u
+        where u.organization_id = p.organization_id and u.passport_id = p.id
+    ) as last_used_at,
     p.created_at
-from billing.passports as p
-left join billing.passport_uses as u
-    on u.organization_id = p.organization_id and u.passport_id = p.id;
+from billing.passports as p;
 comment on view api.passports is 'Passports without their hash.';
 call billing.inherit_comments('api.passports');
 

@@ -97,7 +97,7 @@ alter table billing.grants enable row level security;
 create index grants_in_draw_down_order on billing.grants (
     organization_id, priority, expires_at nulls last, category, id
 ) where not is_used_up;
-create index grants_payment on billing.grants (organization_id, payment_id)
+create index grants_payment on billing.grants (payment_id)
 where payment_id is not null;
 create index grants_expiring on billing.grants (expires_at)
 where not is_used_up and expires_at is not null;

@@ -50,7 +50,7 @@ create table billing.payments (
     primary key (organization_id, id),
     constraint payments_top_up_fkey foreign key (organization_id, top_up_id)
     references billing.top_ups (organization_id, id),
-    constraint payments_top_up_key unique (organization_id, top_up_id),
+    constraint payments_top_up_key unique (top_up_id, organization_id),
     constraint payments_provider_payment_key unique (provider, provider_payment_id),
     constraint payments_returned_in_bounds check (
         refunded_micros >= 0

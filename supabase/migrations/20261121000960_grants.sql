@@ -15,13 +15,15 @@ select
     g.amount_micros,
     g.remaining_micros,
     g.payment_id,
-    p.top_up_id,
+    (
+        select p.top_up_id
+        from billing.payments as p
+        where p.organization_id = g.organization_id and p.id = g.payment_id
+    ) as top_up_id,
     g.note,
     g.effective_at,
     g.expires_at
-from billing.grants as g
-left join billing.payments as p
-    on p.organization_id = g.organization_id and p.id = g.payment_id;
+from billing.grants as g;
 comment on view api.grants is 'Lots of money, what remains of each and until when.';
 comment on column api.grants.id is 'Time-ordered (UUIDv7).';
 comment on column api.grants.status is

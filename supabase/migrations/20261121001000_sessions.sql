@@ -101,7 +101,17 @@ select
     s.last_heartbeat_at,
     s.ended_at
 from billing.sessions as s
-inner join billing.holds as h on h.organization_id = s.organization_id and h.id = s.id;
+cross join lateral (
+    select
+        r.amount_micros,
+        r.captured_micros,
+        r.captured_until,
+        r.expires_at,
+        r.is_final
+    from billing.holds as r
+    where r.organization_id = s.organization_id and r.id = s.id
+    limit 1 -- noqa: AM09
+) as h;
 comment on view api.sessions is 'Sessions with their cost as of now.';
 comment on column api.sessions.id is 'Time-ordered (UUIDv7).';
 comment on column api.sessions.status is 'running or closed.';

@@ -21,6 +21,10 @@
 --             usage, notifications
 -- billing     top_ups, receipts, auto_top_ups
 
+-- Beside the condition of a policy Postgres expects next to no rows, and any plan looks as good as
+-- any other. So that none is bad, views look other tables up by key, a row at a time and not by a
+-- join, and a second index of such a table does not begin with organization_id.
+
 -- billing.readable: the organizations in which the reader of a view has a permission. Policies ask
 -- it once a query. It runs with its owner's rights, or the policy of billing.members would ask
 -- itself.
