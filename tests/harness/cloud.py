@@ -1,6 +1,5 @@
 """What the functions find around them: key sets, Stripe and Cloud Tasks, on their own thread."""
 
-import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,9 +11,11 @@ from typing import Any
 
 import httpx
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
+from psycopg import AsyncConnection
 
-from infra.local.cloud import stripe
+from infra.local.cloud import auth, stripe
+from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
 from infra.local.cloud.google import Google
 from infra.local.cloud.rest import Rest
@@ -24,8 +25,9 @@ from infra.local.cloud.stripe_objects import StripeError
 from infra.local.cloud.stripe_webhooks import Webhooks
 from infra.local.cloud.supabase_keys import SupabaseKeys
 from infra.local.cloud.tasks import Tasks
+from infra.local.cloud.users import Users
 from infra.local.layout import INVOKER, Layout, Secrets
-from infra.local.template import free_port
+from infra.local.template import Database, free_port
 
 
 class _RealTime(Clock):
@@ -38,6 +40,20 @@ class _RealTime(Clock):
         return datetime.now(UTC)
 
 
+class _UsersDatabase:
+    """The database whose users Supabase Auth knows: that of the test."""
+
+    def __init__(self) -> None:
+        self.current: Database | None = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        assert self.current is not None, "no test has a database"
+        url = self.current.url("supabase_auth_admin")
+        async with await AsyncConnection.connect(url, autocommit=True) as connection:
+            yield connection
+
+
 @dataclass(frozen=True)
 class Cloud:
     """The stand-ins' addresses and keys, and what they remember."""
@@ -45,6 +61,11 @@ class Cloud:
     layout: Layout
     store_file: Path
     postgrest_url: str
+    _users: _UsersDatabase
+
+    def serve(self, database: Database) -> None:
+        """Let Supabase Auth keep its users in this database from now on."""
+        self._users.current = database
 
     def remembered(self, kind: str) -> list[dict[str, Any]]:
         """Tell the documents of a kind: what Stripe or the queue was asked for."""
@@ -94,11 +115,12 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         postgrest_url = f"http://127.0.0.1:{free_port()}"
         server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None))
         ready = Event()
+        users = _UsersDatabase()
 
         def serve() -> None:
             # SQLite's connection belongs to the thread that opened it.
             store = Store(store_file)
-            server.config.app = _app(layout, store, postgrest_url)
+            server.config.app = _app(layout, store, postgrest_url, users)
             ready.set()
             server.run(sockets=[listener])
             store.close()
@@ -108,7 +130,7 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         try:
             ready.wait(10)
             _await_answer(f"{layout.google_url}/oauth2/v3/certs")
-            yield Cloud(layout, store_file, postgrest_url)
+            yield Cloud(layout, store_file, postgrest_url, users)
         finally:
             server.should_exit = True
             thread.join(10)
@@ -119,7 +141,7 @@ def _await_answer(url: str) -> None:
         http.get(url).raise_for_status()
 
 
-def _app(layout: Layout, store: Store, postgrest_url: str) -> FastAPI:
+def _app(layout: Layout, store: Store, postgrest_url: str, users: _UsersDatabase) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     google = Google(layout.google_url, layout.google_key)
     nowhere = Webhooks("http://127.0.0.1:9/", layout.secrets.stripe_webhook_secret, store, http)
@@ -128,6 +150,7 @@ def _app(layout: Layout, store: Store, postgrest_url: str) -> FastAPI:
     payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, nowhere)
     keys = SupabaseKeys(layout.secrets.publishable_key, layout.secrets.secret_key)
     rest = Rest(postgrest_url, keys, http)
+    accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(users), store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -135,12 +158,8 @@ def _app(layout: Layout, store: Store, postgrest_url: str) -> FastAPI:
             yield
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
+    app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
-    for part in (google, payments, Tasks(store, _RealTime(), google, http), rest):
+    for part in (google, payments, Tasks(store, _RealTime(), google, http), rest, accounts):
         app.include_router(part.router)
-
-    @app.get("/auth/v1/.well-known/jwks.json")
-    async def key_set() -> Response:
-        return Response(json.dumps(layout.jwks), media_type="application/json")
-
     return app

@@ -171,5 +171,6 @@ class Platform:
 @contextmanager
 def open_platform(database: Database, cloud: Cloud) -> Iterator[Platform]:
     """Connect as the owner."""
+    cloud.serve(database)
     with psycopg.connect(database.owner_url, autocommit=True) as owner:
         yield Platform(database, cloud, owner)

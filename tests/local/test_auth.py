@@ -201,6 +201,83 @@ def test_only_the_secret_key_creates_users(
     assert refused(again) == (422, "email_exists")
 
 
+def as_server(stand_ins: StandIns) -> dict[str, str]:
+    secret_key = stand_ins.layout.secrets.secret_key
+    return {"apikey": secret_key, "Authorization": f"Bearer {secret_key}"}
+
+
+def test_an_invitation_makes_a_user_whom_its_link_confirms(
+    stand_ins: StandIns, auth: httpx.Client, email: str
+) -> None:
+    body = {"email": email, "data": {"name": "Ada"}}
+    assert refused(auth.post("invite", json=body)) == (403, "not_admin")
+    where = {"redirect_to": "http://localhost:3000/join?invitation=x&y=z"}
+    server = as_server(stand_ins)
+    user = done(auth.post("invite", json=body, params=where, headers=server))
+    assert (user["user_metadata"], "email_confirmed_at" in user) == ({"name": "Ada"}, False)
+    assert user["invited_at"]
+    # Until it is followed, an invitation can be repeated.
+    again = done(auth.post("invite", json=body, params=where, headers=server))
+    assert again["id"] == user["id"]
+
+    link = message(auth, email)["action_link"]
+    answer = auth.get(link)
+    location = urlsplit(answer.headers["location"])
+    assert (location.path, location.query) == ("/join", "invitation=x&y=z")
+    assert parse_qs(location.fragment)["type"] == ["invite"]
+    token = parse_qs(location.fragment)["access_token"][0]
+    mine = done(auth.get("user", headers={"Authorization": f"Bearer {token}"}))
+    assert mine["email_confirmed_at"]
+    expired = urlsplit(auth.get(link).headers["location"])
+    assert (expired.query, parse_qs(expired.fragment)["error_code"]) == (
+        "invitation=x&y=z",
+        ["otp_expired"],
+    )
+    exists = auth.post("invite", json=body, headers=server)
+    assert refused(exists) == (422, "email_exists")
+    assert refused(sign_in(auth, email, "")) == (400, "invalid_credentials")
+
+
+def test_a_magic_link_signs_in_whoever_is_confirmed(auth: httpx.Client, email: str) -> None:
+    user = confirmed(auth, email)["user"]
+    assert done(auth.post("otp", json={"email": email, "create_user": False})) == {}
+    told = message(auth, email)
+    assert told["type"] == "magiclink"
+    by_token = {"type": "magiclink", "email": email, "token": told["token"]}
+    session = done(auth.post("verify", json=by_token))
+    assert session["user"]["id"] == user["id"]
+    assert refused(auth.get(told["action_link"])) == (403, "otp_expired")
+
+
+def test_a_magic_link_makes_a_user_only_if_asked_to(auth: httpx.Client, email: str) -> None:
+    refusal = auth.post("otp", json={"email": email, "create_user": False})
+    assert refused(refusal) == (422, "otp_disabled")
+    assert refused(auth.get("_mailbox", params={"email": email})) == (404, "not_found")
+    done(auth.post("otp", json={"email": email}))
+    assert message(auth, email)["type"] == "signup"
+    assert done(auth.get(message(auth, email)["action_link"]))["user"]["email"] == email
+
+
+def test_a_project_sends_as_many_mails_as_it_may(
+    stand_ins: StandIns, auth: httpx.Client, email: str
+) -> None:
+    user = confirmed(auth, f"known-{email}")["user"]
+    assert auth.post("_mailbox", json={"remaining": 1}).status_code == 204
+    server = as_server(stand_ins)
+    done(auth.post("otp", json={"email": user["email"]}))
+    for answer in (
+        auth.post("signup", json={"email": email, "password": PASSWORD}),
+        auth.post("otp", json={"email": user["email"]}),
+        auth.post("invite", json={"email": email}, headers=server),
+    ):
+        assert refused(answer) == (429, "over_email_send_rate_limit")
+    with psycopg.connect(stand_ins.database.owner_url) as owner:
+        row = owner.execute("select count(*) from auth.users where email = %s", [email])
+        assert row.fetchone() == (0,)
+    auth.post("_mailbox", json={"remaining": None})
+    sign_up(auth, email)
+
+
 def test_a_password_is_not_stored(stand_ins: StandIns, auth: httpx.Client, email: str) -> None:
     sign_up(auth, email)
     with psycopg.connect(stand_ins.database.owner_url) as owner:

@@ -1,4 +1,4 @@
-"""Stand-in for Supabase Auth (GoTrue): sign-up, e-mail confirmation, sign-in, tokens."""
+"""Stand-in for Supabase Auth (GoTrue): sign-up, invitation, sign-in by password or mail, tokens."""
 
 import hashlib
 import json
@@ -49,6 +49,8 @@ class Auth:
         self._public_key = jwt.PyJWK(key.public_jwk)
         self.router = APIRouter(prefix="/auth/v1")
         self._route("/signup", self.sign_up, "POST")
+        self._route("/invite", self.invite, "POST")
+        self._route("/otp", self.send_magic_link, "POST")
         self._route("/token", self.token, "POST")
         self._route("/user", self.user, "GET")
         self._route("/logout", self.sign_out, "POST")
@@ -57,6 +59,7 @@ class Auth:
         # These are opened from an e-mail or by a server that has no key.
         self._route("/verify", self.verify_link, "GET", needs_key=False)
         self._route("/_mailbox", self.mailbox, "GET", needs_key=False)
+        self._route("/_mailbox", self.limit_mails, "POST", needs_key=False)
         self._route("/.well-known/jwks.json", self.jwks, "GET", needs_key=False)
 
     async def sign_up(self, request: Request) -> Response:
@@ -64,13 +67,45 @@ class Auth:
         body = await _json(request)
         email, password = _credentials(body)
         metadata = body.get("data") or {}
+        self._count_mail()
         await self._users.create(email, password, confirmed=False, user_metadata=metadata)
-        user = await self._send_confirmation(email)
+        user = await self._mail(request, "signup", email)
         if user is None:
             # The address has a confirmed user. Nobody may learn that: the answer is made up.
             made_up = {"id": str(uuid4()), "aud": "authenticated", "email": email}
             return JSONResponse({**made_up, "role": "", "identities": []})
         return JSONResponse(user.as_json())
+
+    async def invite(self, request: Request) -> Response:
+        """POST /invite, with the secret key: an unconfirmed user, and a message with a link."""
+        self._require_secret_key(request)
+        body = await _json(request)
+        email = _address(body)
+        user = await self._users.by_email(email)
+        if user is not None and user.email_confirmed_at is not None:
+            raise _email_exists()
+        self._count_mail()
+        metadata = body.get("data") or {}
+        await self._users.create(email, None, confirmed=False, user_metadata=metadata)
+        user = await self._mail(request, "invite", email)
+        if user is None:
+            raise _email_exists()
+        return JSONResponse(user.as_json())
+
+    async def send_magic_link(self, request: Request) -> Response:
+        """POST /otp: a message with a link that signs in, or first of all confirms the address."""
+        body = await _json(request)
+        email = _address(body)
+        user = await self._users.by_email(email)
+        if user is None and body.get("create_user", True) is not True:
+            raise AuthError(422, "otp_disabled", "Signups not allowed for otp")
+        self._count_mail()
+        if user is None:
+            metadata = body.get("data") or {}
+            await self._users.create(email, None, confirmed=False, user_metadata=metadata)
+        is_confirmed = user is not None and user.email_confirmed_at is not None
+        await self._mail(request, "magiclink" if is_confirmed else "signup", email)
+        return JSONResponse({})
 
     async def verify(self, request: Request) -> Response:
         """POST /verify: the token of the message, once; answers a session."""
@@ -82,13 +117,21 @@ class Auth:
 
     async def verify_link(self, request: Request) -> Response:
         """GET /verify: the link of the message; hands the session on where it was asked to."""
-        session = await self._confirm(request.query_params.get("token", ""))
-        redirect_to = request.query_params.get("redirect_to")
+        asked = request.query_params
+        redirect_to = asked.get("redirect_to")
+        try:
+            session = await self._confirm(asked.get("token", ""))
+        except AuthError as error:
+            if redirect_to is None:
+                raise
+            told = {"error": "access_denied", "error_code": error.code}
+            told["error_description"] = "Email link is invalid or has expired"
+            return RedirectResponse(f"{redirect_to}#{urlencode(told)}", 303)
         if redirect_to is None:
             return JSONResponse(session)
         shown = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
-        fragment = urlencode({key: session[key] for key in shown} | {"type": "signup"})
-        return RedirectResponse(f"{redirect_to}#{fragment}", 303)
+        fragment = {key: session[key] for key in shown} | {"type": asked.get("type", "signup")}
+        return RedirectResponse(f"{redirect_to}#{urlencode(fragment)}", 303)
 
     async def mailbox(self, email: str) -> Response:
         """GET /_mailbox: the last message that an address got. A real project sends it."""
@@ -96,6 +139,11 @@ class Auth:
         if message is None:
             raise AuthError(404, "not_found", "There is no message for this address")
         return JSONResponse(message)
+
+    async def limit_mails(self, request: Request) -> Response:
+        """POST /_mailbox: how many more messages the project sends ({"remaining": n or null})."""
+        self._store.put("mail.limit", "", await _json(request))
+        return Response(status_code=204)
 
     async def token(self, request: Request) -> Response:
         """POST /token: a session for a password or for a refresh token."""
@@ -142,8 +190,7 @@ class Auth:
 
     async def create_user(self, request: Request) -> Response:
         """POST /admin/users, with the secret key."""
-        if not self._keys.is_secret(request.headers):
-            raise AuthError(403, "not_admin", "User not allowed")
+        self._require_secret_key(request)
         body = await _json(request)
         email, password = _credentials({"password": token_urlsafe(24)} | body)
         user = await self._users.create(
@@ -154,24 +201,37 @@ class Auth:
             app_metadata=body.get("app_metadata") or {},
         )
         if user is None:
-            raise AuthError(
-                422,
-                "email_exists",
-                "A user with this email address has already been registered",
-            )
+            raise _email_exists()
         return JSONResponse(user.as_json())
 
     async def jwks(self) -> Response:
         """GET /.well-known/jwks.json."""
         return JSONResponse(self._jwks)
 
-    async def _send_confirmation(self, email: str) -> User | None:
+    def _count_mail(self) -> None:
+        """Refuse where the project has sent what it may: before anything is changed."""
+        remaining = (self._store.get("mail.limit", "") or {}).get("remaining")
+        if remaining == 0:
+            raise AuthError(429, "over_email_send_rate_limit", "email rate limit exceeded")
+        if remaining is not None:
+            self._store.put("mail.limit", "", {"remaining": remaining - 1})
+
+    async def _mail(self, request: Request, kind: str, email: str) -> User | None:
+        """Leave a message with a link; none where the user's state is not that of the kind."""
         token = f"{randbelow(10**6):06}"
         token_hash = _token_hash(email, token)
-        user = await self._users.expect_confirmation(email, token_hash)
+        if kind == "magiclink":
+            user = await self._users.expect_sign_in(email, token_hash)
+        else:
+            user = await self._users.expect_confirmation(
+                email, token_hash, invited=kind == "invite"
+            )
         if user is not None:
-            link = f"{self._url}/verify?{urlencode({'token': token_hash, 'type': 'signup'})}"
-            message = {"email": email, "type": "signup", "token": token}
+            asked = {"token": token_hash, "type": kind}
+            if redirect_to := request.query_params.get("redirect_to"):
+                asked["redirect_to"] = redirect_to
+            link = f"{self._url}/verify?{urlencode(asked)}"
+            message = {"email": email, "type": kind, "token": token}
             self._store.put(
                 "mail", email, {**message, "token_hash": token_hash, "action_link": link}
             )
@@ -242,6 +302,10 @@ class Auth:
         dependencies = [Depends(self._require_key)] if needs_key else []
         self.router.add_api_route(path, handle, methods=[method], dependencies=dependencies)
 
+    def _require_secret_key(self, request: Request) -> None:
+        if not self._keys.is_secret(request.headers):
+            raise AuthError(403, "not_admin", "User not allowed")
+
     async def _require_key(self, request: Request) -> None:
         if not self._keys.admits(request.headers):
             raise AuthError(401, "no_api_key", "No API key found in request")
@@ -273,11 +337,21 @@ async def _json(request: Request) -> dict[str, Any]:
     return body
 
 
-def _credentials(body: dict[str, Any]) -> tuple[str, str]:
-    email, password = str(body.get("email", "")).lower(), str(body.get("password", ""))
+def _address(body: dict[str, Any]) -> str:
+    email = str(body.get("email", "")).lower()
     if not _EMAIL.fullmatch(email):
         message = "Unable to validate email address: invalid format"
         raise AuthError(400, "validation_failed", message)
+    return email
+
+
+def _email_exists() -> AuthError:
+    message = "A user with this email address has already been registered"
+    return AuthError(422, "email_exists", message)
+
+
+def _credentials(body: dict[str, Any]) -> tuple[str, str]:
+    email, password = _address(body), str(body.get("password", ""))
     if len(password) < _MINIMUM_PASSWORD_LENGTH:
         message = f"Password should be at least {_MINIMUM_PASSWORD_LENGTH} characters."
         raise AuthError(422, "weak_password", message)

@@ -1,15 +1,23 @@
 """The users of the stand-in for Supabase Auth: rows of `auth.users`, as in a real project."""
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 
 from infra.local.cloud.passwords import hash_password
+
+
+class Connections(Protocol):
+    """What lends connections: a pool."""
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        """Lend one, in autocommit."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,8 @@ class User:
     encrypted_password: str | None
     email_confirmed_at: datetime | None
     confirmation_sent_at: datetime | None
+    invited_at: datetime | None
+    recovery_sent_at: datetime | None
     last_sign_in_at: datetime | None
     raw_app_meta_data: dict[str, Any]
     raw_user_meta_data: dict[str, Any]
@@ -47,6 +57,8 @@ class User:
         }
         times = {
             "confirmation_sent_at": self.confirmation_sent_at,
+            "invited_at": self.invited_at,
+            "recovery_sent_at": self.recovery_sent_at,
             "email_confirmed_at": self.email_confirmed_at,
             "confirmed_at": self.email_confirmed_at,
             "last_sign_in_at": self.last_sign_in_at,
@@ -70,13 +82,13 @@ class User:
 class Users:
     """Reads and writes `auth.users`."""
 
-    def __init__(self, database: AsyncConnectionPool) -> None:
+    def __init__(self, database: Connections) -> None:
         self._database = database
 
     async def create(
         self,
         email: str,
-        password: str,
+        password: str | None,
         *,
         confirmed: bool,
         user_metadata: dict[str, Any],
@@ -91,7 +103,7 @@ class Users:
             on conflict (email) do nothing
             returning *""",
             email,
-            hash_password(password),
+            None if password is None else hash_password(password),
             confirmed,
             Jsonb(user_metadata),
             Jsonb(provider | (app_metadata or {})),
@@ -105,11 +117,24 @@ class Users:
         """Find a user by id."""
         return await self._one("select * from auth.users where id = %s", identifier)
 
-    async def expect_confirmation(self, email: str, token_hash: str) -> User | None:
-        """Note the token that was sent to a user."""
+    async def expect_confirmation(
+        self, email: str, token_hash: str, *, invited: bool = False
+    ) -> User | None:
+        """Note the token that was sent to a user whose address is not confirmed."""
         return await self._one(
-            """update auth.users set confirmation_token = %s, confirmation_sent_at = now()
+            """update auth.users set confirmation_token = %s, confirmation_sent_at = now(),
+                invited_at = case when %s then now() else invited_at end
             where email = %s and email_confirmed_at is null returning *""",
+            token_hash,
+            invited,
+            email,
+        )
+
+    async def expect_sign_in(self, email: str, token_hash: str) -> User | None:
+        """Note the token that was sent to a user whose address is confirmed."""
+        return await self._one(
+            """update auth.users set recovery_token = %s, recovery_sent_at = now()
+            where email = %s and email_confirmed_at is not null returning *""",
             token_hash,
             email,
         )
@@ -118,8 +143,9 @@ class Users:
         """Take a token once."""
         return await self._one(
             """update auth.users
-            set email_confirmed_at = now(), confirmation_token = null, updated_at = now()
-            where confirmation_token = %s returning *""",
+            set email_confirmed_at = coalesce(email_confirmed_at, now()), updated_at = now(),
+                confirmation_token = null, recovery_token = null
+            where %s in (confirmation_token, recovery_token) returning *""",
             token_hash,
         )
 
