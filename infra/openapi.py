@@ -16,6 +16,8 @@ PLACEHOLDERS = {
     "DATABASE_URL": "postgresql://faregate_functions@database.invalid/postgres",
     "SUPABASE_URL": "https://supabase.invalid",
     "TOKEN_SIGNING_KEY": '{"kty":"oct","k":"cGxhY2Vob2xkZXItcGxhY2Vob2xkZXItcGxhY2Vob2xkZXI"}',
+    "SUPABASE_SECRET_KEY": "sb_secret_placeholder",
+    "INVITATION_URL": "https://shop.invalid/invitation",
     "INVOKER_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
     "INVOKER_AUDIENCE": "https://api.invalid",
     "STRIPE_SECRET_KEY": "sk_test_placeholder",

@@ -93,7 +93,7 @@ create type billing.hold_outcome as enum ('captured', 'released', 'expired');
 
 -- What a row is about. Each topic has a task queue and a function of its name, but for notification:
 -- those are read by the customer.
-create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'notification');
+create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'send_invitation', 'notification');
 
 create type billing.payment_outcome as enum ('credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired', 'refund_recorded', 'dispute_recorded', 'card_saved', 'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode');
 
@@ -281,6 +281,39 @@ create view api.holds (
     expires_at
    FROM billing.holds h;
 grant select on table api.holds to authenticated, faregate_reader;
+
+-- Invitations without the hash of their token.
+create view api.invitations (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization that they may join.
+    email text, -- The address that was invited: only its owner can accept.
+    role text, -- What they will be: owner, admin or member.
+    status text, -- pending: the mail is not sent yet; sent; accepted; revoked; expired; failed: it cannot be sent.
+    failure text, -- Why the mail was refused for good; null: it was not.
+    invited_by text, -- Who invited: user:<id>, or the passport:<id> of an operator.
+    created_at timestamp with time zone, -- When they were invited (UTC).
+    expires_at timestamp with time zone, -- It cannot be accepted from then on (UTC).
+    accepted_at timestamp with time zone -- When they joined (UTC).
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    email,
+    role,
+        CASE
+            WHEN accepted_at IS NOT NULL THEN 'accepted'::text
+            WHEN failure IS NOT NULL THEN 'failed'::text
+            WHEN revoked_at < expires_at THEN 'revoked'::text
+            WHEN expires_at <= billing.now() THEN 'expired'::text
+            WHEN sent_at IS NOT NULL THEN 'sent'::text
+            ELSE 'pending'::text
+        END AS status,
+    failure,
+    invited_by,
+    created_at,
+    expires_at,
+    accepted_at
+   FROM billing.invitations i;
+grant select on table api.invitations to authenticated, faregate_reader;
 
 -- The users of each organization and their roles.
 create view api.members (
@@ -751,6 +784,32 @@ create table billing.idempotency_keys (
 );
 alter table billing.idempotency_keys enable row level security;
 
+-- Who was asked by e-mail to join an organization. An address has one open invitation to each.
+create table billing.invitations (
+    organization_id uuid not null, -- The organization that they may join.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    email text not null, -- The address that was invited: only its owner can accept.
+    role text not null, -- What they will be: owner, admin or member.
+    invited_by text not null, -- Who invited: user:<id>, or the passport:<id> of an operator.
+    token_hash bytea, -- The SHA-256 of the mail's token; null before the first attempt to send it.
+    failure text, -- Why the mail was refused for good; null: it was not.
+    sent_at timestamp with time zone, -- When Supabase Auth had sent the mail (UTC).
+    accepted_at timestamp with time zone, -- When they joined (UTC).
+    revoked_at timestamp with time zone, -- When (UTC) it was withdrawn, or replaced by a newer one; or whoever invited lost the right to, or the organization was closed.
+    expires_at timestamp with time zone not null default (billing.now() + '7 days'::interval), -- It cannot be accepted from then on (UTC).
+    created_at timestamp with time zone not null default billing.now(), -- When they were invited (UTC).
+    constraint invitations_end_once CHECK ((num_nonnulls(accepted_at, revoked_at) <= 1)),
+    constraint invitations_role_is_known CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text]))),
+    constraint invitations_token_hash_is_sha256 CHECK ((octet_length(token_hash) = 32)),
+    constraint invitations_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint invitations_pkey PRIMARY KEY (organization_id, id),
+    constraint invitations_token_hash_key UNIQUE (token_hash)
+);
+alter table billing.invitations enable row level security;
+CREATE UNIQUE INDEX invitations_open_key ON billing.invitations USING btree (organization_id, lower(email)) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
+create policy readers on billing.invitations as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
+grant select (accepted_at, created_at, email, expires_at, failure, id, invited_by, organization_id, revoked_at, role, sent_at) on table billing.invitations to authenticated, faregate_reader;
+
 -- A user in an organization, and the role that decides what they may do.
 create table billing.members (
     organization_id uuid not null, -- The organization it belongs to.
@@ -765,6 +824,7 @@ create table billing.members (
 alter table billing.members enable row level security;
 CREATE INDEX members_user_id ON billing.members USING btree (user_id);
 CREATE TRIGGER members_passports AFTER DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.revoke_passports();
+CREATE TRIGGER members_void_invitations BEFORE DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.void_invitations();
 create policy readers on billing.members as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (created_at, organization_id, role, user_id) on table billing.members to authenticated, faregate_reader;
 
@@ -1570,6 +1630,10 @@ create view ops.wallets_running_dry (
   WHERE b.left_micros < (24 * b.hourly_micros)
   ORDER BY (b.now_at + (b.left_micros::numeric / b.hourly_micros::numeric)::double precision * '01:00:00'::interval);
 
+-- Makes a user a member of the organization that they were invited to.
+create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3b93b0aeead76e1cc8516448277765f9';
+grant execute on routine api.accept_invitation(uuid,text,text) to faregate_functions, service_role;
+
 -- Notes the provider's checkout of a top-up; the first one stays.
 create function api.attach_checkout(p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '460a8df11c41b3bc5286c52238a57c42';
 grant execute on routine api.attach_checkout(uuid,uuid,text,text) to faregate_functions, service_role;
@@ -1579,7 +1643,7 @@ create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_
 grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
 -- Closes an organization: stops what runs and charges it; what was paid is given up only expressly.
-create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8f24801f40f00eda6588a0429f1ce6e1';
+create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b0d410570d24cc8dcc260b82111b88b7';
 grant execute on routine api.close_organization(uuid,uuid,boolean,text) to faregate_functions, service_role;
 
 -- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
@@ -1630,6 +1694,10 @@ grant execute on routine api.expire_holds(integer) to faregate_functions, servic
 create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '66ba96dece1835af41a99b65e7321a8d';
 grant execute on routine api.finish_charge(uuid,uuid,jsonb,text) to faregate_functions, service_role;
 
+-- Notes that an invitation's mail was sent, or why it never will be.
+create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '3e30f1bb5e72e3f0a1f0e8659134486e';
+grant execute on routine api.finish_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
+
 -- Ends a run that has looked at everything.
 create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
 grant execute on routine api.finish_reconciliation(uuid) to faregate_functions, service_role;
@@ -1674,6 +1742,10 @@ grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_ro
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
+-- Invites an address to an organization, in place of an open invitation of the same address.
+create function api.invite(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ca06d61ed5274069d53f8b2a2f84270e';
+grant execute on routine api.invite(jsonb,uuid,text,text,text) to faregate_functions, service_role;
+
 -- Pages through where two sides disagree, newest first.
 create function api.list_discrepancies(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.discrepancies language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ceabd5ab99dcd80e73f964e003e26259';
 grant execute on routine api.list_discrepancies(jsonb,text,integer,uuid) to faregate_functions, service_role;
@@ -1689,6 +1761,10 @@ grant execute on routine api.list_grants(jsonb,uuid,text,integer,uuid) to farega
 -- Pages through holds, newest first.
 create function api.list_holds(p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '5d9835cd0e1d98fcf6ab0eb9e3437088';
 grant execute on routine api.list_holds(jsonb,uuid,text,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through an organization's invitations, newest first.
+create function api.list_invitations(p_caller jsonb, p_organization_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b14819c496df8b8579fe789f87dea893';
+grant execute on routine api.list_invitations(jsonb,uuid,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the members of an organization.
 create function api.list_members(p_user_id uuid, p_organization_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e91f7f13b59da3ddbfa6d6f4d135fd3b';
@@ -1763,12 +1839,12 @@ create function api.reconcile_stripe(p_reconciliation_id uuid, p_subject text, p
 grant execute on routine api.reconcile_stripe(uuid,text,jsonb,boolean,text) to faregate_functions, service_role;
 
 -- Makes a signed-in user with a verified address the owner of an organization.
-create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3bcea516cd1d21a31969968b8f70254c';
+create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b00547f6710dbbc93c85eb91c35dab44';
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
 
 -- Makes an organization of any plan for an address, for an operator.
-create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '50bad70ba3c52bace0a42f7123c1ef7a';
-grant execute on routine api.register_customer(jsonb,text,text,text,text,text,text) to faregate_functions, service_role;
+create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e78cad5888af93ef34db7012f9e46085';
+grant execute on routine api.register_customer(jsonb,text,text,text,boolean,text,text,text) to faregate_functions, service_role;
 
 -- Gives back what a hold keeps.
 create function api.release_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6173ba774be1150e734192aaced1af6e';
@@ -1785,6 +1861,10 @@ grant execute on routine api.renew_hold(jsonb,uuid,uuid,bigint,integer,text) to 
 -- Receives an event that a run found in Stripe's list.
 create function api.replay_stripe_event(p_reconciliation_id uuid, p_event jsonb, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '68b83b2698006c190d7907119ad286f4';
 grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate_functions, service_role;
+
+-- Withdraws an invitation.
+create function api.revoke_invitation(p_caller jsonb, p_organization_id uuid, p_invitation_id uuid, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '912f5094a8d8d78dada8a3391b19c8cb';
+grant execute on routine api.revoke_invitation(jsonb,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a passport now.
 create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '283a4ebe4025498c1eda6f5520dc96cf';
@@ -1813,6 +1893,10 @@ grant execute on routine api.start_charge(uuid,uuid) to faregate_functions, serv
 -- Turns scheduled grants whose time has come into money, for the cron.
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
 grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
+
+-- Gives the address that an invitation's mail goes to, and stores the hash of the mail's token.
+create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d19781283993addf614b5a9093b6491';
+grant execute on routine api.start_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
 
 -- Begins a run that an operator asked for.
 create function api.start_reconciliation(p_caller jsonb, p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2509a0b4785f2314450f762aac171fc';
@@ -1862,6 +1946,8 @@ create function billing.apply_stripe_object(p_type text, p_object jsonb, p_told_
 
 create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '1382ef6f43a1f99b18ab27f69ecdadc8';
 
+create function billing.authenticate_inviter(p_caller jsonb, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'd469c96c22bba2ece571dc03a199e4d3';
+
 create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as '8a0d7f798d186b8d690d7a65cdd68fdd';
 
 create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '759e4e009fc32f3207374587669c0625';
@@ -1894,9 +1980,13 @@ create function billing.decline_reason(p_intent jsonb) returns text language sql
 
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
 
+create function billing.end_invitation(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c5af7272165521b22d025641dffeafa';
+
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 
 create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
+
+create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '819b89569e7eff90760f0479627f6d63';
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
@@ -2022,6 +2112,10 @@ create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) return
 create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'fc542639ace00347b6d744f01de88850';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
+
+create function billing.void_invitations() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0127fa6fe7e15490bda651680de9476b';
+
+create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4836d6d88efe6f627230c3c654aa295e';
 
 create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
 

@@ -58,7 +58,7 @@ async def user(bearer: Bearer, tokens: UserTokens = use(UserTokens)) -> UUID:
 async def caller(
     bearer: Bearer,
     api_key: ApiKey,
-    organization_id: Annotated[UUID | None, Header(alias="Faregate-Organization")] = None,
+    named: Annotated[UUID | None, Header(alias="Faregate-Organization")] = None,
     tokens: UserTokens = use(UserTokens),
 ) -> Caller:
     """Give the passport or the user that a request shows. A passport knows its organization.
@@ -74,7 +74,7 @@ async def caller(
         return {"passport_hash": sha256(key.encode()).hexdigest()}
     return {
         "user_id": str(await user(bearer, tokens)),
-        "organization_id": str(organization_id) if organization_id else None,
+        "organization_id": str(named) if named else None,
     }
 
 

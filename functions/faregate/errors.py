@@ -55,6 +55,7 @@ PROBLEMS = {
     "transaction_not_found": Problem(404, "There is no such transaction."),
     "top_up_not_found": Problem(404, "There is no such top-up."),
     "auto_top_up_not_found": Problem(404, "There is no automatic top-up."),
+    "invitation_not_found": Problem(404, "There is no such invitation for you."),
     "sku_not_found": Problem(404, "The plan has no price for this SKU."),
     "method_not_allowed": Problem(405, "The address does not take this method."),
     "already_registered": Problem(409, "There is an organization already."),
@@ -64,6 +65,13 @@ PROBLEMS = {
     "holds_open": Problem(409, "Money is still held for what is being used."),
     "top_up_under_way": Problem(409, "A top-up is being paid. Try again when it is."),
     "balance_left": Problem(409, "Paid credits are left: use them, or say that you give them up."),
+    "already_member": Problem(409, "They are a member of the organization already."),
+    "invitation_closed": Problem(
+        409, "The invitation is accepted, revoked or expired, or could not be sent."
+    ),
+    "invitation_limit_reached": Problem(
+        409, "Too many invitations are open, or were made within a day."
+    ),
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "top_up_not_paid": Problem(409, "The top-up is not paid."),

@@ -37,6 +37,7 @@ VERSION = "0.1.0"
 FUNCTIONS = {
     "register": "endpoints",
     "organizations": "endpoints",
+    "invitations": "endpoints",
     "passports": "endpoints",
     "token": "endpoints",
     "credits": "endpoints",
@@ -52,9 +53,11 @@ FUNCTIONS = {
     "expire_grants": "schedules",
     "expire_holds": "schedules",
     "start_auto_top_ups": "schedules",
+    "enqueue_invitations": "schedules",
     "reconcile": "schedules",
     "stop_session": "tasks",
     "charge_top_up": "tasks",
+    "send_invitation": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""
 

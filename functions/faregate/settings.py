@@ -88,6 +88,14 @@ class ReaderTokenSettings(ProjectSettings):
     token_signing_key: Secret
 
 
+class AuthAdminSettings(Settings):
+    """How to have Supabase Auth send mails, and where their links lead."""
+
+    supabase_url: HttpUrl
+    supabase_secret_key: Secret
+    invitation_url: HttpUrl
+
+
 class InvokerSettings(Settings):
     """Which Google service account may call a schedule or a task, and for which audience."""
 

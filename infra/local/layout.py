@@ -150,6 +150,8 @@ class Layout:
             "DATABASE_POOL_SIZE": "8",
             "SUPABASE_URL": self.supabase_url,
             "TOKEN_SIGNING_KEY": json.dumps(self.reader_key.private_jwk),
+            "SUPABASE_SECRET_KEY": self.secrets.secret_key,
+            "INVITATION_URL": f"{self.api_url}/docs",
             "INVOKER_SERVICE_ACCOUNT": INVOKER,
             "INVOKER_AUDIENCE": self.api_url,
             "GOOGLE_ISSUER": self.google_url,

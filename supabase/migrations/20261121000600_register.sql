@@ -202,7 +202,9 @@ begin
     set claimed_at = billing.now()
     where o.claimed_at is null and lower(o.billing_email) = lower(v_email)
     returning o.id, o.plan_id into v_organization_id, v_plan_id;
-    if not found then
+    if found then
+        perform billing.end_invitation(v_organization_id, v_email);
+    else
         select m.organization_id into v_organization_id
         from billing.members as m
         inner join billing.organizations as o on o.id = m.organization_id
@@ -220,7 +222,9 @@ begin
         );
     end if;
     insert into billing.members (organization_id, user_id, role)
-    values (v_organization_id, p_user_id, 'owner');
+    values (v_organization_id, p_user_id, 'owner')
+    -- Invited as something else before.
+    on conflict (organization_id, user_id) do update set role = excluded.role;
     perform billing.grant_registration_bonus(v_organization_id, v_plan_id, p_user_id, v_email);
     registration := billing.read_registration(
         v_organization_id,
@@ -255,6 +259,7 @@ create function api.register_customer(
     p_email text,
     p_plan_id text,
     p_organization_name text,
+    p_is_invited boolean,
     p_key_hash text,
     p_key_prefix text,
     p_idempotency_key text
@@ -266,7 +271,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'admin');
-    v_request jsonb := jsonb_build_array(p_email, p_plan_id, p_organization_name);
+    v_request jsonb := jsonb_build_array(p_email, p_plan_id, p_organization_name, p_is_invited);
     v_stored jsonb;
     v_organization_id uuid;
 begin
@@ -315,6 +320,9 @@ begin
         v_organization_id, v_caller.actor, 'register_customer', v_organization_id,
         jsonb_build_object('plan', p_plan_id)
     );
+    if p_is_invited then
+        perform billing.write_invitation(v_organization_id, p_email, 'owner', v_caller.actor);
+    end if;
     perform billing.remember(
         v_caller.organization_id, p_idempotency_key, 'register_customer', v_request,
         to_jsonb(registration)

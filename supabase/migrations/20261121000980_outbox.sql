@@ -1,6 +1,8 @@
 -- The outbox: what a committed transaction wants done or told outside.
 
-create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'notification');
+create type billing.outbox_topic as enum (
+    'stop_session', 'charge_top_up', 'send_invitation', 'notification'
+);
 comment on type billing.outbox_topic is
 'What a row is about. Each topic has a task queue and a function of its name, but for notification:
 those are read by the customer.';

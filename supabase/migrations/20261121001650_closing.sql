@@ -124,7 +124,7 @@ $$;
 --         FG403 role_required  only owners may
 --         FG409 holds_open, FG402 debt_outstanding, FG409 top_up_under_way, FG409 balance_left
 -- Locks   the key, the organization, scheduled grants, sessions, holds, the wallet, the settings of
---         automatic top-ups, the passports.
+--         automatic top-ups, the passports, the invitations.
 create function api.close_organization(
     p_user_id uuid,
     p_organization_id uuid,
@@ -161,6 +161,11 @@ begin
     update billing.passports as p
     set revoked_at = v_now
     where p.organization_id = p_organization_id and p.revoked_at is null;
+    update billing.invitations as i
+    set revoked_at = v_now
+    where i.organization_id = p_organization_id
+        and i.accepted_at is null
+        and i.revoked_at is null;
     update billing.organizations as o
     set closed_at = v_now
     where o.id = p_organization_id;

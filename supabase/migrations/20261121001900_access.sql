@@ -19,7 +19,7 @@
 -- ----------  ------------------------------------------------------------------------------------
 -- read        organizations, members, passports, wallets, grants, transactions, holds, sessions,
 --             usage, notifications
--- billing     top_ups, receipts, auto_top_ups
+-- billing     top_ups, receipts, auto_top_ups, invitations
 
 -- Beside the condition of a policy Postgres expects next to no rows, and any plan looks as good as
 -- any other. So that none is bad, views look other tables up by key, a row at a time and not by a
@@ -65,7 +65,7 @@ grant usage on schema api to authenticated, faregate_reader;
 grant select on
 api.organizations, api.members, api.passports, api.wallets, api.grants, api.transactions,
 api.holds, api.sessions, api.usage, api.notifications,
-api.top_ups, api.receipts, api.auto_top_ups
+api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
 -- The views run with their reader's rights: these are the functions and columns that they use.
@@ -160,4 +160,12 @@ grant select (
 )
 on billing.auto_top_ups to authenticated, faregate_reader;
 create policy readers on billing.auto_top_ups for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('billing'))));
+
+grant select (
+    organization_id, id, email, role, invited_by, failure, sent_at, accepted_at, revoked_at,
+    expires_at, created_at
+)
+on billing.invitations to authenticated, faregate_reader;
+create policy readers on billing.invitations for select to authenticated, faregate_reader
 using (organization_id = any(array(select billing.readable('billing'))));

@@ -73,6 +73,7 @@ def _configuration(platform: Platform, address: str) -> str:
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
         '[[operations]]\ninclude-path-regex = "^/v1/organizations"\n' + _bearer(founder.token),
+        '[[operations]]\ninclude-path = "/v1/invitations/accept"\n' + _bearer(user.token),
         '[[operations]]\ninclude-path-regex = "^/(schedules|tasks)/"\n'
         + _bearer(platform.cloud.invoker_token()),
         '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'

@@ -28,6 +28,7 @@ QUEUES = ["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_
 NEEDED = {
     "register": USERS,
     "organizations": USERS,
+    "invitations": USERS,
     "passports": USERS,
     "token": [*USERS, "TOKEN_SIGNING_KEY"],
     "credits": [*USERS, "STRIPE_SECRET_KEY", "CHECKOUT_SUCCESS_URL", "CHECKOUT_CANCEL_URL"],
@@ -43,9 +44,11 @@ NEEDED = {
     "expire_grants": INVOKER,
     "expire_holds": INVOKER,
     "start_auto_top_ups": [*INVOKER, *QUEUES],
+    "enqueue_invitations": [*INVOKER, *QUEUES],
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "stop_session": INVOKER,
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
+    "send_invitation": [*INVOKER, "SUPABASE_URL", "SUPABASE_SECRET_KEY", "INVITATION_URL"],
 }
 
 

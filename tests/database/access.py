@@ -36,6 +36,7 @@ VIEWS = {
     "top_ups": BILLING,
     "receipts": BILLING,
     "auto_top_ups": BILLING,
+    "invitations": BILLING,
     "reconciliations": NOBODY,
     "discrepancies": NOBODY,
 }
@@ -58,6 +59,7 @@ TABLES = {
     "top_ups": BILLING,
     "payments": BILLING,
     "auto_top_ups": BILLING,
+    "invitations": BILLING,
     # The same for everybody, and told by functions.
     "plans": NOBODY,
     "prices": NOBODY,
@@ -100,6 +102,7 @@ OPERATORS = [
 EXECUTORS = frozenset({"faregate_functions", "service_role"})
 STRANGERS = frozenset({"anon", "authenticated", "faregate_reader"})
 FUNCTIONS = [
+    "accept_invitation",
     "attach_checkout",
     "capture_hold",
     "close_organization",
@@ -115,6 +118,7 @@ FUNCTIONS = [
     "expire_grants",
     "expire_holds",
     "finish_charge",
+    "finish_invitation_mail",
     "finish_reconciliation",
     "get_auto_top_up",
     "get_hold",
@@ -126,10 +130,12 @@ FUNCTIONS = [
     "get_top_up",
     "get_wallet",
     "heartbeat_session",
+    "invite",
     "list_discrepancies",
     "list_draws",
     "list_grants",
     "list_holds",
+    "list_invitations",
     "list_members",
     "list_missed_events",
     "list_notifications",
@@ -154,6 +160,7 @@ FUNCTIONS = [
     "remove_member",
     "renew_hold",
     "replay_stripe_event",
+    "revoke_invitation",
     "revoke_passport",
     "rotate_passport",
     "set_auto_top_up",
@@ -161,6 +168,7 @@ FUNCTIONS = [
     "start_auto_top_ups",
     "start_charge",
     "start_grants",
+    "start_invitation_mail",
     "start_reconciliation",
     "start_scheduled_reconciliation",
     "start_session",

@@ -19,6 +19,7 @@ _EXCEPTIONS = {
     ("SEC013", "billing.*_append_only"): "the trigger only raises",
     ("SEC013", "billing.*_no_truncate"): "the trigger only raises",
     ("SEC013", "billing.members.members_passports"): "whoever removes a member revokes passports",
+    ("SEC013", "billing.members.members_void_invitations"): "and their invitations",
     ("SEC014", "api.*"): "the door: its first line asks who calls, its grants say who may",
     ("SEC014", "billing.readable"): "policies ask it; it reads nothing but its reader's own claims",
     ("SEC014", "billing.revoke_passports"): "a trigger: nobody calls it",

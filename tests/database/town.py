@@ -163,6 +163,9 @@ def _furnish(
     owner = platform.user()
     made = done(function("register").post("/v1/register", {}, by=owner.token), 201)
     organization = Organization(made["organization"]["id"], made["passport"]["key"])
+    path, invited = f"/v1/organizations/{organization.id}/invitations", "invited@example.com"
+    body = {"email": invited, "role": "member"}
+    done(function("invitations").post(path, body, by=owner.token), 201)
     desk = AutoTopUps(platform, function)
     payment = desk.save_card(organization)
     done(desk.set(organization))

@@ -80,6 +80,22 @@ OPERATIONS = [
         "",
         status=204,
     ),
+    Operation(
+        "invitations",
+        "POST",
+        "/v1/organizations/{organization_id}/invitations",
+        "",
+        {"email": "new@example.com", "role": "member"},
+        status=201,
+    ),
+    Operation("invitations", "GET", "/v1/organizations/{organization_id}/invitations", ""),
+    Operation(
+        "invitations",
+        "POST",
+        "/v1/organizations/{organization_id}/invitations/{invitation_id}/revoke",
+        "",
+    ),
+    Operation("invitations", "POST", "/v1/invitations/accept", "", {"token": "x" * 43}),
     Operation("passports", "GET", "/v1/passports", "read"),
     Operation(
         "passports",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Body as JsonBody
 from fastapi import Response
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
@@ -34,11 +34,15 @@ class RegisterRequest(Body):
 
 
 class RegisterCustomerRequest(Body):
-    """What an operator chooses for a customer, who claims the organization by registering."""
+    """What an operator chooses for a customer, who claims the organization by registering.
+
+    invite: the customer is told by e-mail, and may as well accept the invitation.
+    """
 
     email: Email
     plan: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
     organization_name: Name | None = None
+    invite: Annotated[bool, Field(strict=True)] = False
 
 
 class Registration(Answer):
@@ -108,6 +112,7 @@ async def register_customer(
         email=request.email,
         plan_id=request.plan,
         organization_name=request.organization_name,
+        is_invited=request.invite,
         key_hash=key.hash,
         key_prefix=key.prefix,
         idempotency_key=idempotency_key,

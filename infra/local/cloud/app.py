@@ -26,7 +26,10 @@ from infra.local.cloud.users import Users
 from infra.local.layout import INVOKER, Layout
 
 # In this order: what ran is charged before money comes or goes.
-SCHEDULES = ("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups")
+SCHEDULES = (
+    *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
+    "enqueue-invitations",
+)
 DAILY_SCHEDULES = ("reconcile",)
 
 
