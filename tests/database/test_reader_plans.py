@@ -89,6 +89,10 @@ _FURNISH: tuple[LiteralString, ...] = (
     select organization_id, topic::billing.outbox_topic, '{}'
     from rows, unnest(array['notification', 'stop_session']) as topic
     """,
+    """
+    insert into billing.invitations (organization_id, email, role, invited_by)
+    select organization_id, i || '@example.com', 'member', 'test' from rows
+    """,
     "drop table rows",
 )
 
