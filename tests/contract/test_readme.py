@@ -5,6 +5,7 @@ import re
 from faregate.errors import PROBLEMS
 from infra.local import paths
 from infra.openapi import document
+from tests.database import access
 
 README = (paths.ROOT / "README.md").read_text()
 
@@ -27,10 +28,17 @@ def test_the_readme_names_every_problem_with_its_status_and_meaning() -> None:
 
 
 def test_the_readme_tells_the_same_permissions_for_views_as_the_migration() -> None:
-    access = (paths.SUPABASE / "migrations" / "20261121001900_access.sql").read_text()
-    told = re.findall(r"\w+", access.partition("-- permission  views")[2].partition("\n\n")[0])
+    migration = (paths.SUPABASE / "migrations" / "20261121001900_access.sql").read_text()
+    told = re.findall(r"\w+", migration.partition("-- permission  views")[2].partition("\n\n")[0])
     rows = re.findall(r"^\| (`\w+`) \| .*passports with .* \| (.*) \|$", README, re.MULTILINE)
     assert re.findall(r"\w+", " ".join(map(" ".join, rows))) == told
+
+
+def test_the_readme_tells_the_same_readers_of_views_as_the_list() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .*passports with .* \| (.*) \|$", README, re.MULTILINE)
+    readers = {"read": access.READ, "billing": access.BILLING}
+    told = {view: readers[name] for name, views in rows for view in re.findall(r"\w+", views)}
+    assert told == {view: who for view, who in access.VIEWS.items() if who}
 
 
 def test_the_two_commands_stand_within_the_first_thirty_lines() -> None:
