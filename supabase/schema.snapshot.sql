@@ -1631,7 +1631,7 @@ create view ops.wallets_running_dry (
   ORDER BY (b.now_at + (b.left_micros::numeric / b.hourly_micros::numeric)::double precision * '01:00:00'::interval);
 
 -- Makes a user a member of the organization that they were invited to.
-create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3b93b0aeead76e1cc8516448277765f9';
+create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '79a008ee2c93143b6446a314768d5e15';
 grant execute on routine api.accept_invitation(uuid,text,text) to faregate_functions, service_role;
 
 -- Notes the provider's checkout of a top-up; the first one stays.

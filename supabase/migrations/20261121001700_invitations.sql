@@ -316,7 +316,7 @@ comment on function api.revoke_invitation is 'Withdraws an invitation.';
 --                                     for another address: nobody learns which
 --         FG409 already_member        the user is a member
 --         FG409 idempotency_conflict  the key was used for another request
--- Locks   the key, the user, the organization, the bonus identities, the wallet.
+-- Locks   the key, the organization, the bonus identities, the wallet.
 create function api.accept_invitation(
     p_user_id uuid, p_token_hash text, p_idempotency_key text
 )
@@ -339,8 +339,6 @@ begin
         return query select jsonb_populate_record(null::api.members, v_stored), true;
         return;
     end if;
-    -- What api.register locks, too: of two calls the second sees what the first claimed.
-    perform pg_advisory_xact_lock(hashtextextended('register:' || p_user_id, 0));
     v_email := billing.verified_email(p_user_id);
     select i.organization_id, i.id into v_organization_id, v_id
     from billing.invitations as i
@@ -348,7 +346,7 @@ begin
     perform from billing.organizations as o
     where o.id = v_organization_id
     for no key update;
-    -- Of two who accept, the second waits until here, and looks anew.
+    -- Whoever had to wait for somebody that accepts, revokes, replaces or registers looks anew.
     select i.role into v_role
     from api.invitations as i
     where i.organization_id = v_organization_id

@@ -84,6 +84,19 @@ def test_it_is_accepted_once_however_often_at_once(parts: Invitations, *, same_k
     assert parts.statuses() == ["accepted"]
 
 
+def test_it_is_accepted_or_revoked_and_never_both(parts: Invitations) -> None:
+    for _ in range(8):
+        email = parts.new_address()
+        invitation = parts.invite(email)
+        arrival = parts.follow(email)
+        with ThreadPoolExecutor(2) as threads:
+            accepted = threads.submit(parts.accept, arrival.token, by=arrival.session)
+            revoked = threads.submit(parts.revoke, invitation["id"])
+            statuses = (accepted.result().status_code, revoked.result().status_code)
+        ended = {(200, 409): "accepted", (404, 200): "revoked"}
+        assert parts.all(limit=1)[0]["status"] == ended[statuses]
+
+
 def test_it_lives_for_a_week(parts: Invitations) -> None:
     timely, late = parts.new_address(), parts.new_address()
     parts.invite(timely)
@@ -427,6 +440,35 @@ def test_an_invited_customer_may_as_well_register(
     path = f"/v1/organizations/{organization['id']}/invitations"
     (invitation,) = done(parts.desk.get(path, by=operator.passport))["data"]
     assert (invitation["status"], invitation["role"]) == ("accepted", "owner")
+
+
+def test_who_accepts_and_registers_at_once_claims_one_organization(
+    parts: Invitations, platform: Platform, function: Load
+) -> None:
+    operator, desk = platform.operator(), function("register")
+    for _ in range(4):
+        email = parts.new_address()
+        body = {"email": email, "plan": "free", "invite": True}
+        registered = desk.post("/v1/register/customers", body, by=operator.passport)
+        organization_id = done(registered, 201)["organization"]["id"]
+        parts.strike()
+        done(parts.work(parts.tasks()[-1]))
+        arrival = parts.follow(email)
+        with ThreadPoolExecutor(2) as threads:
+            accepted = threads.submit(parts.accept, arrival.token, by=arrival.session)
+            claimed = threads.submit(desk.post, "/v1/register", {}, by=arrival.session)
+            statuses = (accepted.result().status_code, claimed.result().status_code)
+        assert statuses in {(200, 409), (404, 201)}
+        owned = "select m.organization_id::text from billing.members as m"
+        owned += " inner join auth.users as u on u.id = m.user_id where u.email = %s"
+        assert platform.fetch(owned, email.lower()) == [(organization_id,)]
+        assert (
+            platform.value(
+                "select settled_micros from billing.wallets where organization_id = %s",
+                organization_id,
+            )
+            == 5_000_000
+        )
 
 
 def test_without_being_asked_to_it_invites_no_customer(

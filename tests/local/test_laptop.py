@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -178,6 +179,23 @@ def test_a_balance_that_runs_low_is_filled_by_the_saved_card(customer: Customer)
     settled = Decimal(customer.get("/v1/credits")["settled"])
     assert Decimal("119.8") < settled < Decimal("119.9"), "100, its bonus of 5, and what was left"
     assert customer.get("/v1/notifications")["data"] == []
+
+
+def test_an_invitation_is_mailed_and_accepted(customer: Customer, http: httpx.Client) -> None:
+    stack, email = customer.stack, "invited@example.com"
+    operator = Customer(stack, http, stack.admin_passport)
+    (bonus,) = customer.get("/v1/grants")["data"]
+    path = f"/v1/organizations/{bonus['organization_id']}/invitations"
+    operator.post(path, {"email": email, "role": "member"})
+    move(customer, 60)
+    mail = http.get(f"{stack.auth_url}/_mailbox", params={"email": email}).json()
+    place = httpx.URL(http.get(mail["action_link"]).headers["location"])
+    assert str(place).startswith(f"{stack.api_url}/docs?")
+    session = dict(parse_qsl(place.fragment))["access_token"]
+    invited = Customer(stack, http, session)
+    body = {"token": place.params["invitation"]}
+    assert invited.post("/v1/invitations/accept", body)["role"] == "member"
+    assert invited.get("/v1/credits")["settled"] == "5.000000"
 
 
 def move(customer: Customer, seconds: int) -> dict[str, Any]:

@@ -96,6 +96,9 @@ class Auth:
         """POST /otp: a message with a link that signs in, or first of all confirms the address."""
         body = await _json(request)
         email = _address(body)
+        if body.get("code_challenge") is not None:
+            # The link would be of use to the caller alone, who has the verifier.
+            raise AuthError(501, "not_implemented", "The stand-in knows no PKCE")
         user = await self._users.by_email(email)
         if user is None and body.get("create_user", True) is not True:
             raise AuthError(422, "otp_disabled", "Signups not allowed for otp")
