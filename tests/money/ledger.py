@@ -133,6 +133,7 @@ class Ledger:
             email=email,
             plan_id=plan_id,
             organization_name="Acme",
+            is_invited=False,
             idempotency_key=new_key(),
             **material,
         )
