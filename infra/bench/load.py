@@ -49,7 +49,7 @@ def wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
     with httpx.Client(trust_env=False, timeout=1) as http:
         while process.poll() is None:
             try:
-                # PostgREST answers 503 until it knows the schema; a function may break at this path.
+                # PostgREST answers 503 until it knows the schema; a function may break here.
                 if http.get(f"http://127.0.0.1:{port}/").status_code != 503:
                     return
             except httpx.HTTPError:
