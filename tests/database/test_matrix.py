@@ -156,7 +156,7 @@ def test_what_is_not_in_api_is_nowhere(town: Town, schema: str, table: str, read
         answer = town.rest.request(method, table, by=by, headers=profile, json={})
         assert answer.status_code == _CLOSED, (method, answer.text)
     for name in {table, f"{schema}.{table}"} - set(access.VIEWS):
-        assert _verdict(town.rest.request("GET", name, by=by)) in _ABSENT if by else _MAY_NOT
+        assert _verdict(town.rest.request("GET", name, by=by)) in (_ABSENT if by else _MAY_NOT)
 
 
 # What a caller sends whom nobody knows.
