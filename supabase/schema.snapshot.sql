@@ -1647,7 +1647,7 @@ create function api.close_organization(p_user_id uuid, p_organization_id uuid, p
 grant execute on routine api.close_organization(uuid,uuid,boolean,text) to faregate_functions, service_role;
 
 -- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
-create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_live_mode boolean) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '305f277202e226837d79b26b145e4870';
+create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_live_mode boolean) returns SETOF text language plpgsql security definer set search_path=pg_catalog, pg_temp as '305f277202e226837d79b26b145e4870';
 grant execute on routine api.compare_stripe(uuid,jsonb,boolean) to faregate_functions, service_role;
 
 -- Gives a customer promotional credits, for an operator.
@@ -1771,7 +1771,7 @@ create function api.list_members(p_user_id uuid, p_organization_id uuid, p_limit
 grant execute on routine api.list_members(uuid,uuid,integer,uuid) to faregate_functions, service_role;
 
 -- Tells which of these events of Stripe never arrived.
-create function api.list_missed_events(p_ids text[]) returns TABLE(id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '88d35bf33549378f5709c937a106672b';
+create function api.list_missed_events(p_ids text[]) returns SETOF text language plpgsql security definer set search_path=pg_catalog, pg_temp as '88d35bf33549378f5709c937a106672b';
 grant execute on routine api.list_missed_events(text[]) to faregate_functions, service_role;
 
 -- Pages through what the caller's organization was told, newest first.
@@ -1811,11 +1811,11 @@ create function api.list_transactions(p_caller jsonb, p_limit integer, p_cursor 
 grant execute on routine api.list_transactions(jsonb,integer,bigint) to faregate_functions, service_role;
 
 -- Tells which of our payments the provider did not list.
-create function api.list_unlisted_payments(p_window_start timestamp with time zone, p_listed text[]) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8e42cecdb176350118749899cbb04c07';
+create function api.list_unlisted_payments(p_window_start timestamp with time zone, p_listed text[]) returns SETOF text language plpgsql security definer set search_path=pg_catalog, pg_temp as '8e42cecdb176350118749899cbb04c07';
 grant execute on routine api.list_unlisted_payments(timestamp with time zone,text[]) to faregate_functions, service_role;
 
 -- Tells which open discrepancies a run has not come across.
-create function api.list_unseen_discrepancies(p_reconciliation_id uuid) returns TABLE(provider_id text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2e7aaa87bfbd7394a1434f18b22acec0';
+create function api.list_unseen_discrepancies(p_reconciliation_id uuid) returns SETOF text language plpgsql security definer set search_path=pg_catalog, pg_temp as '2e7aaa87bfbd7394a1434f18b22acec0';
 grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functions, service_role;
 
 -- Tells what the caller consumed in a period, by day (UTC) and kind.
@@ -1829,6 +1829,10 @@ grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, servic
 -- Reserves a customer's money for an operator.
 create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '90924f2d38514ed1c37a7909d185154e';
 grant execute on routine api.open_hold(jsonb,uuid,bigint,integer,text,text) to faregate_functions, service_role;
+
+-- Tells whoever calls it that the database answers: true.
+create function api.ping() returns boolean language sql immutable security definer set search_path=pg_catalog, pg_temp as '438e725a50f914ed1dbca68da3b91003';
+grant execute on routine api.ping() to faregate_functions, service_role;
 
 -- Stores a genuine event of Stripe and acts on it, once.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7d347eea46da89702e14b916f03f6d33';

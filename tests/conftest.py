@@ -9,6 +9,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from infra.local import template
+from infra.local.layout import WAYS
 from tests.harness.client import Client, Load, load
 from tests.harness.cloud import Cloud, run_cloud
 from tests.harness.platform import Platform, open_platform
@@ -70,13 +71,29 @@ def platform(recycler: Recycler, cloud: Cloud) -> Iterator[Platform]:
 
 
 @pytest.fixture
-def function(platform: Platform, portal: BlockingPortal) -> Iterator[Load]:
+def way(request: pytest.FixtureRequest) -> str:
+    """Name the way into the database; tests that are for both are parametrized with it."""
+    way: str = getattr(request, "param", WAYS[0])
+    return way
+
+
+@pytest.fixture
+def settings(platform: Platform, postgrest: Postgrest, way: str) -> dict[str, str]:
+    """Give what functions read that go this way."""
+    return postgrest.settings(way, platform.database)
+
+
+@pytest.fixture
+def function(
+    platform: Platform, settings: dict[str, str], portal: BlockingPortal
+) -> Iterator[Load]:
     """Load functions by name, as the cloud does, with further settings if any."""
-    settings = platform.cloud.layout.functions_environment()
-    settings["DATABASE_URL"] = platform.database.functions_url
     with ExitStack() as loaded:
 
         def load_function(name: str, **environment: str) -> Client:
+            if "SUPABASE_URL" in environment:
+                # Another project, without a database of ours behind it.
+                environment.setdefault("DATABASE_URL", platform.database.functions_url)
             return loaded.enter_context(load(portal, name, settings | environment))
 
         yield load_function

@@ -3,10 +3,12 @@
 `.env.example` lists them all, commented; a test holds the two together.
 """
 
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     HttpUrl,
     PostgresDsn,
@@ -18,6 +20,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+
+
+def _one_word(key: SecretStr) -> SecretStr:
+    # As a header with a line break it would be in the HTTP client's complaint, and so in the log.
+    if not re.fullmatch("[!-~]+", key.get_secret_value()):
+        raise ValueError("must be one word of ASCII characters")
+    return key
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_one_word)]
 
 
 class Settings(BaseSettings):
@@ -45,10 +57,18 @@ class HttpSettings(Settings):
 
 
 class DatabaseSettings(Settings):
-    """How to reach Postgres: a pooler in transaction mode."""
+    """How to reach Postgres: a pooler in transaction mode, or the Supabase project's API."""
 
-    database_url: PostgresDsn
+    database_url: PostgresDsn | None = None
     database_pool_size: Annotated[int, Field(ge=1, le=64)] = 4
+    supabase_url: HttpUrl | None = None
+    supabase_secret_key: ApiKey | None = None
+
+    @model_validator(mode="after")
+    def _has_a_way(self) -> Self:
+        if not (self.database_url or (self.supabase_url and self.supabase_secret_key)):
+            raise ValueError("set database_url, or both supabase_url and supabase_secret_key")
+        return self
 
 
 class ProjectSettings(Settings):
@@ -92,7 +112,7 @@ class AuthAdminSettings(Settings):
     """How to have Supabase Auth send mails, and where their links lead."""
 
     supabase_url: HttpUrl
-    supabase_secret_key: Secret
+    supabase_secret_key: ApiKey
     invitation_url: HttpUrl
 
 

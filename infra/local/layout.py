@@ -24,6 +24,8 @@ from infra.local.progress import RefusalError
 
 PORT_VARIABLE = "FAREGATE_PORT"
 DEFAULT_PORT = 8787
+WAY_VARIABLE = "FAREGATE_DATABASE"
+WAYS = ("postgres", "supabase")
 DATABASE = "faregate"
 LOCATION = "projects/local/locations/local"
 QUEUE = f"{LOCATION}/queues/stop-session"
@@ -143,10 +145,11 @@ class Layout:
         password = self.secrets.database_password
         return f"postgresql://{role}:{password}@127.0.0.1:{self.database_port}/{DATABASE}"
 
-    def functions_environment(self) -> dict[str, str]:
-        """Set what the functions read, as a deployment does."""
+    def functions_environment(self, way: str = WAYS[0]) -> dict[str, str]:
+        """Set what functions read that go this way into the database, as a deployment does."""
+        is_direct = way == "postgres"
         return {
-            "DATABASE_URL": self.database("faregate_functions"),
+            **({"DATABASE_URL": self.database("faregate_functions")} if is_direct else {}),
             "DATABASE_POOL_SIZE": "8",
             "SUPABASE_URL": self.supabase_url,
             "TOKEN_SIGNING_KEY": json.dumps(self.reader_key.private_jwk),

@@ -20,7 +20,7 @@ import httpx
 import psycopg
 
 from infra.local import children, migrate, paths, stack
-from infra.local.layout import DATABASE, PORT_VARIABLE, Layout, write_private
+from infra.local.layout import DATABASE, PORT_VARIABLE, WAY_VARIABLE, WAYS, Layout, write_private
 from infra.local.postgres import Cluster
 from infra.local.progress import RefusalError, run, say, step
 
@@ -83,7 +83,7 @@ class Supervisor:
         self._spawn(
             "gateway",
             _uvicorn("infra.local.gateway", layout.api_port),
-            environment | layout.functions_environment(),
+            environment | layout.functions_environment(_way()),
         )
         with step(f"PostgREST on port {layout.rest_port}"):
             self._wait_for(layout.postgrest_url)
@@ -156,6 +156,7 @@ class Supervisor:
             "PGRST_DB_URI": layout.database("authenticator"),
             "PGRST_DB_SCHEMAS": "api",
             "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_DB_MAX_ROWS": "1000",  # a Supabase project's default
             # No PGRST_JWT_AUD: users' tokens name another audience than passports'. Nobody else
             # signs with these keys, and whoever is no member and no passport reads nothing.
             "PGRST_JWT_SECRET": json.dumps(layout.jwks),
@@ -202,6 +203,14 @@ class Supervisor:
             jwks_url=f"{layout.auth_url}/.well-known/jwks.json",
             pid=os.getpid(),
         )
+
+
+def _way() -> str:
+    """Read which way the functions go into the database."""
+    way = os.environ.get(WAY_VARIABLE) or WAYS[0]
+    if way not in WAYS:
+        raise RefusalError(f"{WAY_VARIABLE} must be one of {', '.join(WAYS)}, not {way!r}.")
+    return way
 
 
 def _postgrest() -> str:

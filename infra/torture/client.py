@@ -14,7 +14,7 @@ import httpx
 import psycopg
 from psycopg.types.json import Jsonb
 
-from faregate.backends.database import call_query
+from faregate.backends.database.postgres import call_query
 from infra.torture.provider import Event, Payment, signed
 from infra.torture.stage import Stage
 

@@ -116,3 +116,14 @@ begin
         using errcode = 'restrict_violation';
 end
 $$;
+
+-- api.ping: true. Whoever hears it has reached a database that is migrated.
+create function api.ping()
+returns boolean
+language sql
+immutable security definer
+set search_path = pg_catalog, pg_temp
+return true;
+
+comment on function api.ping is 'Tells whoever calls it that the database answers: true.';
+grant execute on function api.ping to service_role, faregate_functions;

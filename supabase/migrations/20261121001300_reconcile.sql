@@ -445,7 +445,7 @@ comment on function api.finish_reconciliation is 'Ends a run that has looked at 
 
 -- api.list_missed_events: which of these events of Stripe never arrived.
 create function api.list_missed_events(p_ids text[])
-returns table (id text)
+returns setof text
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -500,7 +500,7 @@ comment on function api.replay_stripe_event is
 --
 -- Locks   the run.
 create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_live_mode boolean)
-returns table (provider_id text)
+returns setof text
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -594,7 +594,7 @@ comment on function api.reconcile_stripe is
 -- api.list_unlisted_payments: our payments since p_window_start that are not among those that the
 -- provider listed. No end: whoever moved the sandbox's clock paid later than the provider thinks.
 create function api.list_unlisted_payments(p_window_start timestamptz, p_listed text[])
-returns table (provider_id text)
+returns setof text
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -615,7 +615,7 @@ comment on function api.list_unlisted_payments is
 -- api.list_unseen_discrepancies: subjects at the provider with an open discrepancy that a run has
 -- not come across.
 create function api.list_unseen_discrepancies(p_reconciliation_id uuid)
-returns table (provider_id text)
+returns setof text
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp

@@ -9,10 +9,12 @@ from anyio.from_thread import BlockingPortal
 
 from faregate.function import FUNCTIONS
 from infra.local import template
+from infra.local.layout import WAYS
 from tests.harness.client import Client, load
 from tests.harness.cloud import Cloud
 from tests.harness.operations import Operation
 from tests.harness.platform import Organization, Platform, open_platform
+from tests.harness.postgrest import Postgrest
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,34 @@ class Everything:
 
 
 @pytest.fixture(scope="session")
-def _everything(cloud: Cloud, portal: BlockingPortal) -> Iterator[Everything]:
+def _everything(
+    cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest
+) -> Iterator[dict[str, Everything]]:
     with template.clone() as database, open_platform(database, cloud) as platform:
-        settings = cloud.layout.functions_environment()
-        settings["DATABASE_URL"] = database.functions_url
+        operator, user = platform.operator(), platform.user()
         with ExitStack() as loaded:
-            functions = {
-                name: loaded.enter_context(load(portal, name, settings)) for name in FUNCTIONS
+            yield {
+                way: Everything(
+                    platform,
+                    {
+                        name: loaded.enter_context(load(portal, name, settings))
+                        for name in FUNCTIONS
+                    },
+                    operator,
+                    user.token,
+                )
+                for way in WAYS
+                for settings in [postgrest.settings(way, database)]
             }
-            yield Everything(platform, functions, platform.operator(), platform.user().token)
 
 
 @pytest.fixture
-def everything(_everything: Everything) -> Iterator[Everything]:
+def everything(
+    _everything: dict[str, Everything], postgrest: Postgrest, way: str
+) -> Iterator[Everything]:
     """Give every function; whatever a test tries must leave no trace."""
-    before = _everything.platform.contents()
-    yield _everything
-    assert _everything.platform.contents() == before
+    everything = _everything[way]
+    postgrest.settings(way, everything.platform.database)
+    before = everything.platform.contents()
+    yield everything
+    assert everything.platform.contents() == before

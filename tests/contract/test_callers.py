@@ -9,12 +9,15 @@ import jwt
 import pytest
 
 from faregate.caller import new_key
+from infra.local.layout import WAYS
 from tests.harness.answers import done, problem
 from tests.harness.client import Load
 from tests.harness.cloud import Cloud
 from tests.harness.forgery import FORGERIES, Forge
 from tests.harness.operations import BY_PASSPORT, OPERATIONS, Operation
 from tests.harness.platform import EVERYTHING, Platform
+
+pytestmark = pytest.mark.parametrize("way", WAYS, indirect=True)
 
 every_operation = pytest.mark.parametrize("operation", BY_PASSPORT, ids=str)
 

@@ -22,6 +22,7 @@ from tests.harness.client import load
 EXAMPLE = (paths.ROOT / "functions" / ".env.example").read_text()
 
 DATABASE = ["DATABASE_URL"]
+PROJECT = ["SUPABASE_URL", "SUPABASE_SECRET_KEY"]
 USERS = [*DATABASE, "SUPABASE_URL"]
 INVOKER = [*DATABASE, "INVOKER_SERVICE_ACCOUNT", "INVOKER_AUDIENCE"]
 QUEUES = ["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"]
@@ -48,7 +49,8 @@ NEEDED = {
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "stop_session": INVOKER,
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
-    "send_invitation": [*INVOKER, "SUPABASE_URL", "SUPABASE_SECRET_KEY", "INVITATION_URL"],
+    # What it needs for the mails is a way into the database, too.
+    "send_invitation": [*INVOKER[1:], *PROJECT, "INVITATION_URL"],
 }
 
 
@@ -83,6 +85,18 @@ def test_a_function_starts_with_what_it_needs_and_no_more(
     _start(portal, name, {setting: PLACEHOLDERS[setting] for setting in NEEDED[name]})
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_starts_with_the_other_way_into_the_database(
+    portal: BlockingPortal, name: str
+) -> None:
+    needed = {*NEEDED[name], *PROJECT} - {*DATABASE}
+    _start(portal, name, {setting: PLACEHOLDERS[setting] for setting in needed})
+    for missing in PROJECT:
+        environment = {setting: PLACEHOLDERS[setting] for setting in needed - {missing}}
+        with pytest.raises(ValidationError, match=missing.lower()):
+            _start(portal, name, environment)
+
+
 @pytest.mark.parametrize("value", [None, "", " "], ids=["absent", "empty", "blank"])
 @pytest.mark.parametrize(
     ("name", "missing"), [(name, missing) for name in FUNCTIONS for missing in NEEDED[name]]
@@ -105,6 +119,8 @@ def test_a_function_does_not_start_without_a_setting(
         ("credits", "DATABASE_POOL_SIZE", "0"),
         ("credits", "DATABASE_POOL_SIZE", "many"),
         ("credits", "SUPABASE_URL", "project.supabase.co"),
+        ("credits", "SUPABASE_SECRET_KEY", "sb_secret_a\nb"),
+        ("credits", "SUPABASE_SECRET_KEY", "sb_secret_ä"),
         ("credits", "AUTH_JWT_ALGORITHM", "HS256"),
         ("credits", "AUTH_JWT_ALGORITHM", "none"),
         ("credits", "AUTH_JWT_ALGORITHM", "es256"),
@@ -203,10 +219,13 @@ def test_token_does_not_start_with_a_key_that_cannot_sign(
 @pytest.mark.parametrize("name", ["credits", "stripe_webhook"])
 def test_a_refusal_to_start_tells_no_secret(portal: BlockingPortal, name: str) -> None:
     environment = {needed: PLACEHOLDERS[needed] for needed in NEEDED[name]}
-    secret = "postgresq://faregate_functions:hunter2@db/x"
-    with pytest.raises(ValidationError) as refusal:
-        _start(portal, name, environment | {"DATABASE_URL": secret})
-    assert "hunter2" not in str(refusal.value)
+    for setting, secret in (
+        ("DATABASE_URL", "postgresq://faregate_functions:hunter2@db/x"),
+        ("SUPABASE_SECRET_KEY", "sb_secret_hunter2\nhunter2"),
+    ):
+        with pytest.raises(ValidationError) as refusal:
+            _start(portal, name, environment | {setting: secret})
+        assert "hunter2" not in str(refusal.value)
 
 
 def test_no_setting_is_read_anywhere_else() -> None:

@@ -151,6 +151,7 @@ FUNCTIONS = [
     "list_unseen_discrepancies",
     "list_usage_days",
     "mark_enqueued",
+    "ping",
     "open_hold",
     "receive_stripe_event",
     "reconcile_stripe",

@@ -230,6 +230,19 @@ _RULES: dict[str, LiteralString] = {
             )
         group by p.pronamespace, p.proname having count(*) > 1
     """,
+    "every answer of api is read alike on both ways into the database": """
+        select p.oid::regprocedure, p.prorettype::regtype
+        from pg_proc as p
+        inner join pg_type as t on t.oid = p.prorettype
+        where p.pronamespace = 'api'::regnamespace
+            and (
+                t.typname = 'void'
+                -- A JSON array, which is also how rows are written: `setof` it.
+                or not p.proretset and (t.typcategory = 'A' or t.typname in ('json', 'jsonb'))
+                -- A table of one column, which Postgres takes for values: `setof` its type.
+                or p.proargmodes::text [] && '{o,b,t}' and p.prorettype <> 'record'::regtype
+            )
+    """,
     "every parameter says that it is one": """
         select p.oid::regprocedure, n.name
         from pg_proc as p
@@ -418,6 +431,13 @@ _MISTAKES: dict[str, list[LiteralString]] = {
     ],
     "no function of api has two forms": [
         "create function api.get_wallet() returns void return null",
+    ],
+    "every answer of api is read alike on both ways into the database": [
+        "create function api.mistake() returns void language sql return null",
+        "create function api.mistake() returns text[] language sql return '{}'::text []",
+        "create function api.mistake() returns jsonb language sql return '[]'::jsonb",
+        "create function api.mistake() returns table (id uuid) language sql"
+        " begin atomic select gen_random_uuid(); end",
     ],
     "every parameter says that it is one": [
         "create function billing.mistake(id uuid) returns void return null",

@@ -173,10 +173,11 @@ def test_a_checkout_that_is_repeated_asks_the_same(
     """What the provider is asked for must not change with what is known meanwhile."""
     body, path = {"amount": "10.00", "save_card": True}, "/v1/credits/checkout"
     newcomer = parts.platform.organization()
-    parts.platform.alter("revoke execute on function api.attach_checkout from faregate_functions")
+    door = "on function api.attach_checkout"
+    parts.platform.alter(f"revoke execute {door} from faregate_functions, service_role")
     lost = parts.shop.post(path, body, by=newcomer.passport, repeat="the-same")
     problem(lost, 500, "internal")
-    parts.platform.alter("grant execute on function api.attach_checkout to faregate_functions")
+    parts.platform.alter(f"grant execute {door} to faregate_functions, service_role")
     parts.save_card(newcomer)
     again = parts.shop.post(path, body, by=newcomer.passport, repeat="the-same")
     assert done(again, 201)["checkout_url"]

@@ -94,9 +94,9 @@ def test_a_task_that_is_delivered_many_times_at_once_is_one_charge(parts: AutoTo
 def _lose_the_answer(parts: AutoTopUps, task: dict[str, str]) -> None:
     """Charge the card, and break before anybody learns of it."""
     door = "on function api.finish_charge"
-    parts.platform.alter(f"revoke execute {door} from faregate_functions")
+    parts.platform.alter(f"revoke execute {door} from faregate_functions, service_role")
     problem(parts.work(task), 500, "internal")
-    parts.platform.alter(f"grant execute {door} to faregate_functions")
+    parts.platform.alter(f"grant execute {door} to faregate_functions, service_role")
 
 
 @pytest.mark.parametrize(

@@ -114,19 +114,17 @@ def test_no_cell_is_a_formula(value: object, shown: object) -> None:
 
 @pytest.mark.parametrize("path", [CSV, JSON])
 def test_an_export_that_breaks_off_is_not_taken_for_a_whole_one(
-    platform: Platform, path: str
+    platform: Platform, settings: dict[str, str], path: str
 ) -> None:
     organization = platform.organization()
     _fill(platform, organization, 4500)
-    # A row that no answer can hold, on the third page.
+    # A row that no answer can hold, on the fifth page.
     with psycopg.connect(
         superuser_url(platform.database), options="-c session_replication_role=replica"
     ) as superuser:
         superuser.execute(
             "update billing.transfers set created_at = 'infinity' where sequence = 4400"
         )
-    settings = platform.cloud.layout.functions_environment()
-    settings["DATABASE_URL"] = platform.database.functions_url
     read = ""
     with (
         serve(settings, "statements") as address,

@@ -25,6 +25,14 @@ class Postgrest:
         self._database: Database | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    def settings(self, way: str, database: Database) -> dict[str, str]:
+        """Give what functions read that go this way into this database."""
+        settings = self._cloud.layout.functions_environment(way)
+        if way == "supabase":
+            self.serve(database)
+            return settings
+        return settings | {"DATABASE_URL": database.functions_url}
+
     def serve(self, database: Database) -> None:
         """Serve this database from now on; tests hand theirs on, so it is seldom another one."""
         if database == self._database:
@@ -60,6 +68,7 @@ class Postgrest:
             "PGRST_DB_SCHEMAS": "api",
             "PGRST_DB_EXTRA_SEARCH_PATH": "",
             "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_DB_MAX_ROWS": "1000",
             "PGRST_DB_POOL": "4",
             "PGRST_DB_CHANNEL_ENABLED": "false",
             "PGRST_JWT_SECRET": json.dumps(self._cloud.layout.jwks),

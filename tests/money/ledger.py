@@ -14,7 +14,7 @@ from uuid import uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
-from faregate.backends.database import call_query
+from faregate.backends.database.postgres import call_query
 from infra.local.template import Database
 
 Row = dict[str, Any]

@@ -1,7 +1,6 @@
 """Postgres, through a pooler: one call is one function of schema api and one transaction."""
 
 import asyncio
-import json
 from functools import cache
 from typing import Any, LiteralString
 
@@ -9,22 +8,13 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from faregate.errors import PROBLEMS, FaregateError
+from faregate.backends.database import Database, Row, jsonb, refusal
+from faregate.errors import FaregateError
 from faregate.settings import DatabaseSettings
 
-Row = dict[str, Any]
 
-# Codes after which the same call may succeed: nothing was done.
-_PASSING = {
-    "40001",  # serialization_failure
-    "40P01",  # deadlock_detected
-    "55P03",  # lock_not_available
-    "57014",  # query_canceled: the statement's time is up
-}
-
-
-class Database:
-    """The product's door: calls functions of schema api by name."""
+class Postgres(Database):
+    """The way in for whoever can reach Postgres: a pool of connections."""
 
     def __init__(self) -> None:
         settings = DatabaseSettings()
@@ -41,22 +31,13 @@ class Database:
         self._is_open = False
 
     async def call(self, function: LiteralString, **arguments: object) -> list[Row]:
-        """Call api.<function> with named arguments (without their p_); give its rows, as JSON.
-
-        Raises FaregateError with the code that SQL raised, or `unavailable` when the database is
-        out of reach or too busy: then nothing was done, or the idempotency key tells.
-        """
+        """Call a function in a transaction of its own."""
         values = {
-            name: _jsonb(value) if isinstance(value, dict) else value
+            name: jsonb(value) if isinstance(value, dict) else value
             for name, value in arguments.items()
         }
         query = call_query(function, tuple(arguments))
         return [row for (row,) in await self._execute(query, values)]
-
-    async def call_one(self, function: LiteralString, **arguments: object) -> Row:
-        """Call a function that answers exactly one row."""
-        (row,) = await self.call(function, **arguments)
-        return row
 
     async def check(self) -> None:
         """Raise `unavailable` unless the database answers."""
@@ -78,7 +59,7 @@ class Database:
             finally:
                 await self._pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
-            raise _refusal(error) from error
+            raise _translate(error) from error
 
     async def _open(self) -> None:
         # On the first request, not at import: an instance that only starts costs no connection.
@@ -108,19 +89,11 @@ def call_query(function: LiteralString, arguments: tuple[str, ...]) -> bytes:
     )
 
 
-def _jsonb(document: dict[str, Any]) -> str:
-    # jsonb cannot hold a NUL; no field that we act on can contain one.
-    return json.dumps(document).replace("\\u0000", "\\ufffd")
-
-
-def _refusal(error: Exception) -> Exception:
-    if not isinstance(error, psycopg.Error):
-        return FaregateError("unavailable")
-    state = error.sqlstate or ""
-    if state.startswith("FG"):
-        code = error.diag.message_primary or ""
-        if code in PROBLEMS:
-            return FaregateError(code, json.loads(error.diag.message_detail or "{}"))
-    if state in _PASSING or isinstance(error, psycopg.OperationalError):
-        return FaregateError("unavailable")
-    return error
+def _translate(error: Exception) -> Exception:
+    if isinstance(error, psycopg.Error):
+        diagnosis = error.diag
+        refused = refusal(error.sqlstate, diagnosis.message_primary, diagnosis.message_detail)
+        # Operational: connections, locks, deadlocks, statements whose time is up.
+        if refused or not isinstance(error, psycopg.OperationalError):
+            return refused or error
+    return FaregateError("unavailable")
