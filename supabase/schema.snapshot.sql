@@ -160,7 +160,7 @@ create view api.auto_top_ups (
     is_capped boolean, -- Whether the cap leaves no room for another one this month.
     cool_off_seconds integer, -- How many seconds after the last one the next one begins, at the soonest.
     status billing.auto_top_up_status, -- active, or paused: nothing is charged until it is set again.
-    paused_reason text, -- Why it is paused: the card's refusal, or money that went back.
+    paused_reason text, -- Why it is paused: the card's refusal, money that went back, or no_owner.
     last_top_up_at timestamp with time zone, -- When the last one began or was paid (UTC).
     updated_at timestamp with time zone -- When it was last set, paused or resumed (UTC).
 ) with (security_invoker=true) as
@@ -635,7 +635,7 @@ create table billing.auto_top_ups (
     monthly_cap_micros bigint not null, -- The most that is charged in a month (UTC), in µ$.
     cool_off_seconds integer not null, -- How many seconds after the last one the next one begins, at the soonest.
     status billing.auto_top_up_status not null default 'active'::billing.auto_top_up_status, -- paused: nothing is charged until it is set again.
-    paused_reason text, -- Why it is paused: the card's refusal, or money that went back.
+    paused_reason text, -- Why it is paused: the card's refusal, money that went back, or no_owner.
     last_top_up_at timestamp with time zone, -- When the last one began or was paid (UTC).
     told_capped_at timestamp with time zone, -- When its owner was last told that the monthly cap stopped one (UTC).
     set_by text not null, -- Who set it last: passport:<id> or user:<id>.
@@ -806,8 +806,9 @@ create table billing.invitations (
     constraint invitations_token_hash_key UNIQUE (token_hash)
 );
 alter table billing.invitations enable row level security;
+CREATE INDEX invitations_invited_by ON billing.invitations USING btree (invited_by, created_at);
 CREATE UNIQUE INDEX invitations_open_key ON billing.invitations USING btree (organization_id, lower(email)) WHERE ((accepted_at IS NULL) AND (revoked_at IS NULL));
-create policy readers on billing.invitations as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
+create policy readers on billing.invitations as permissive for select to authenticated using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
 grant select (accepted_at, created_at, email, expires_at, failure, id, invited_by, organization_id, revoked_at, role, sent_at) on table billing.invitations to authenticated, faregate_reader;
 
 -- A user in an organization, and the role that decides what they may do.
@@ -824,8 +825,9 @@ create table billing.members (
 alter table billing.members enable row level security;
 CREATE INDEX members_user_id ON billing.members USING btree (user_id);
 CREATE TRIGGER members_passports AFTER DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.revoke_passports();
-CREATE TRIGGER members_void_invitations BEFORE DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.void_invitations();
-create policy readers on billing.members as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+CREATE TRIGGER members_pause_without_owner AFTER DELETE ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.pause_without_owner();
+CREATE TRIGGER members_void_invitations AFTER DELETE OR UPDATE OF role ON billing.members FOR EACH ROW EXECUTE FUNCTION billing.void_invitations();
+create policy readers on billing.members as permissive for select to authenticated using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (created_at, organization_id, role, user_id) on table billing.members to authenticated, faregate_reader;
 
 -- The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
@@ -1528,6 +1530,18 @@ create view ops.stuck_outbox (
            FROM billing.top_ups t
              JOIN billing.outbox o_1 ON o_1.organization_id = t.organization_id AND t.id::text = (o_1.payload ->> 'top_up_id'::text)
           WHERE t.kind = 'automatic'::billing.top_up_kind AND (t.status = ANY (ARRAY['pending'::billing.top_up_status, 'processing'::billing.top_up_status])) AND o_1.topic = 'charge_top_up'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL AND o_1.run_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval)
+        UNION ALL
+         SELECT o_1.organization_id,
+            o_1.id,
+            o_1.topic,
+            o_1.payload,
+            o_1.run_at,
+            o_1.enqueued_at,
+            o_1.created_at,
+            'not done'::text AS problem
+           FROM api.invitations i
+             JOIN billing.outbox o_1 ON o_1.organization_id = i.organization_id AND i.id::text = (o_1.payload ->> 'invitation_id'::text)
+          WHERE i.status = 'pending'::text AND o_1.topic = 'send_invitation'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL AND o_1.run_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval)
         )
  SELECT s.organization_id,
     o.name,
@@ -1654,6 +1668,10 @@ grant execute on routine api.compare_stripe(uuid,jsonb,boolean) to faregate_func
 create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_note text, p_priority smallint, p_effective_at timestamp with time zone, p_expires_at timestamp with time zone, p_idempotency_key text) returns TABLE(credit_grant api.grants, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7947edad1f97a3831f4059170073e442';
 grant execute on routine api.create_grant(jsonb,uuid,bigint,text,smallint,timestamp with time zone,timestamp with time zone,text) to faregate_functions, service_role;
 
+-- Invites an address to an organization, in place of an open invitation of the same address.
+create function api.create_invitation(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a4f30ff1fb2e400ea53bfc22eb0573ac';
+grant execute on routine api.create_invitation(jsonb,uuid,text,text,text) to faregate_functions, service_role;
+
 -- Makes one more organization of a signed-in user, on the free plan.
 create function api.create_organization(p_user_id uuid, p_name text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a08f98a097cbc8d5177062b16be9fda';
 grant execute on routine api.create_organization(uuid,text,text) to faregate_functions, service_role;
@@ -1667,7 +1685,7 @@ create function api.create_token(p_caller jsonb) returns TABLE(organization_id u
 grant execute on routine api.create_token(jsonb) to faregate_functions, service_role;
 
 -- Asks for credits; the checkout at the provider follows.
-create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a1df28dd2b4212656c1b0199a7231429';
+create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2b1c8e6d6a0ea43e86d2f57607afa7d6';
 grant execute on routine api.create_top_up(jsonb,bigint,boolean,text) to faregate_functions, service_role;
 
 -- Ends automatic top-ups.
@@ -1741,10 +1759,6 @@ grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_ro
 -- Notes that a session's resource is alive.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
-
--- Invites an address to an organization, in place of an open invitation of the same address.
-create function api.invite(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ca06d61ed5274069d53f8b2a2f84270e';
-grant execute on routine api.invite(jsonb,uuid,text,text,text) to faregate_functions, service_role;
 
 -- Pages through where two sides disagree, newest first.
 create function api.list_discrepancies(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.discrepancies language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ceabd5ab99dcd80e73f964e003e26259';
@@ -1827,7 +1841,7 @@ create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql
 grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, service_role;
 
 -- Reserves a customer's money for an operator.
-create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '90924f2d38514ed1c37a7909d185154e';
+create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b033e957482e241094d25c868fd04e7a';
 grant execute on routine api.open_hold(jsonb,uuid,bigint,integer,text,text) to faregate_functions, service_role;
 
 -- Tells whoever calls it that the database answers: true.
@@ -1855,7 +1869,7 @@ create function api.release_hold(p_caller jsonb, p_organization_id uuid, p_hold_
 grant execute on routine api.release_hold(jsonb,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a membership and all passports of that member.
-create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e47c2b839c5c73c28e6a4533a5f72359';
+create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e1aae924c1ab0a0c62aafeab3f2641fc';
 grant execute on routine api.remove_member(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Keeps a hold for longer, with more money in it if asked to.
@@ -1867,7 +1881,7 @@ create function api.replay_stripe_event(p_reconciliation_id uuid, p_event jsonb,
 grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate_functions, service_role;
 
 -- Withdraws an invitation.
-create function api.revoke_invitation(p_caller jsonb, p_organization_id uuid, p_invitation_id uuid, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '912f5094a8d8d78dada8a3391b19c8cb';
+create function api.revoke_invitation(p_caller jsonb, p_organization_id uuid, p_invitation_id uuid, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '856d2f395648cba2080f5131e9a7714e';
 grant execute on routine api.revoke_invitation(jsonb,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a passport now.
@@ -1875,7 +1889,7 @@ create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempo
 grant execute on routine api.revoke_passport(jsonb,uuid,text) to faregate_functions, service_role;
 
 -- Gives a passport a new key; the old one works on for the overlap.
-create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '60ba09760d2effa7e7312c9259676f5c';
+create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2310868edf65dab1d288409a2e385f9f';
 grant execute on routine api.rotate_passport(jsonb,uuid,integer,text,text,text) to faregate_functions, service_role;
 
 -- Has the saved card charged whenever the balance falls below a threshold.
@@ -1883,7 +1897,7 @@ create function api.set_auto_top_up(p_caller jsonb, p_threshold_micros bigint, p
 grant execute on routine api.set_auto_top_up(jsonb,bigint,bigint,bigint,integer) to faregate_functions, service_role;
 
 -- Decides what a member is from now on; less takes the passports that may do more.
-create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b03facbb5e8edafb8fdcb52a73038d94';
+create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as '4db9b470fa8c116696f76162db5bd0bc';
 grant execute on routine api.set_member_role(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Begins the automatic top-ups of balances below their threshold, for the cron.
@@ -1927,7 +1941,7 @@ create function api.sweep_sessions(p_limit integer) returns TABLE(swept integer,
 grant execute on routine api.sweep_sessions(integer) to faregate_functions, service_role;
 
 -- Gives an organization another name, or another address for bills.
-create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '51b57eb9fa0025fffbb842888bb3f64d';
+create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e0d208c9cfc02979f8462ccd3e4e5b4d';
 grant execute on routine api.update_organization(uuid,uuid,text,text) to faregate_functions, service_role;
 
 -- Verifies the ledgers of the next organizations as a part of a run.
@@ -1952,13 +1966,13 @@ create function billing.authenticate(p_caller jsonb, p_permission text) returns 
 
 create function billing.authenticate_inviter(p_caller jsonb, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'd469c96c22bba2ece571dc03a199e4d3';
 
-create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as '8a0d7f798d186b8d690d7a65cdd68fdd';
+create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as '827f07a522b6c80bf892fe16a99f01d5';
 
 create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '759e4e009fc32f3207374587669c0625';
 
 create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '73d9f26b93cbb2b61995bc64f1e08089';
 
-create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as 'a7485b20389af9cdb0354a2e6bf29da5';
+create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
 
@@ -1980,6 +1994,8 @@ create function billing.debit_wallet(p_debit billing.debit, p_now timestamp with
 
 create function billing.debit_wallets(p_debits billing.debit[], p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '231fb20c344dfe9754993f5115d0892a';
 
+create function billing.decides_about(p_role text, p_other_role text) returns boolean language sql immutable parallel safe as '44ddf1a32a5744bcebffd5311b73a318';
+
 create function billing.decline_reason(p_intent jsonb) returns text language sql immutable as 'aec954b98b925cf3745574e7c0318d25';
 
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
@@ -1990,7 +2006,7 @@ create function billing.expire_wallet(p_organization_id uuid) returns integer la
 
 create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
 
-create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '819b89569e7eff90760f0479627f6d63';
+create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '9a783f9f0e4aaecc71c7d371affaccb3';
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
@@ -2032,7 +2048,7 @@ create function billing.lock_sessions(p_organization_id uuid) returns uuid[] lan
 
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
 
-create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as '3ceca8fce3795bfef98b20bcd268ee0c';
+create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as 'd884b589cf206c236a55b8a19494930d';
 
 create function billing.note_card(p_intent jsonb, p_organization_id uuid) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '4870fb136b64875b5712dee2fae81233';
 
@@ -2053,6 +2069,8 @@ create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind bill
 
 create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
 
+create function billing.pause_without_owner() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '64721bb46d64fd735649bb8f598c18b5';
+
 create function billing.post(p_organization_id uuid, p_debit billing.account, p_credit billing.account, p_amount_micros bigint, p_reason billing.reason, p_grant_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'f02307a56a9ed431b32b897e24ceefdf';
 
 create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as 'fb587496540460f5ebccad6841480436';
@@ -2063,12 +2081,12 @@ create function billing.provider_amount(p_object jsonb, p_name text) returns big
 
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
 
-create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '215f46198179a0015645448c3d4b7960';
+create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '1837b95de2992c371ff725f667a77208';
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
-create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9724f001982d7c51b0f3cfceb4641a68';
+create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f85b93fb3b159f6c80b6368bf93d22b9';
 
 create function billing.remember(p_scope_id uuid, p_key text, p_operation text, p_request jsonb, p_response jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1f923710e9e803c063d6ebc0a67e8df';
 
@@ -2076,9 +2094,11 @@ create function billing.repay_debt(p_organization_id uuid) returns void language
 
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '8949d01fec714b18c35590276179b14f';
 
+create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
+
 create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
 
-create function billing.role_permissions(p_role text, p_plan_id text) returns text[] language sql immutable parallel safe as '9505d62d8e6dddc68a077497419c82a5';
+create function billing.role_permissions(p_role text, p_plan_id text, p_closed_at timestamp with time zone) returns text[] language sql immutable parallel safe as '423a896542af7e183a6b86949b96a883';
 
 create function billing.saved_card(p_organization_id uuid) returns SETOF billing.saved_cards language plpgsql set search_path=pg_catalog, pg_temp as '974cb4ff6ce87c25cc41cd0d4c159f4d';
 
@@ -2087,7 +2107,7 @@ grant execute on routine billing.session_cost(bigint,timestamp with time zone,ti
 
 create function billing.session_due_at(p_paid_until timestamp with time zone, p_is_last_window boolean, p_window_seconds integer, p_lost_at timestamp with time zone) returns timestamp with time zone language sql stable parallel safe as '6cb64486dcfc241054dca9e9cacbf25f';
 
-create function billing.settle_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e647faf829789174b2043da171f70b1d';
+create function billing.settle_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e017f94cf5ea0811f59eb0fae1fe554a';
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 
@@ -2117,9 +2137,9 @@ create function billing.verify_books(p_organization_ids uuid[], p_start billing.
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 
-create function billing.void_invitations() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0127fa6fe7e15490bda651680de9476b';
+create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
-create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4836d6d88efe6f627230c3c654aa295e';
+create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'dc401727b835c2b07b7c7221c23ca54f';
 
 create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
 

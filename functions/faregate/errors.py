@@ -64,6 +64,7 @@ PROBLEMS = {
     "last_owner": Problem(409, "An organization keeps an owner: appoint another one first."),
     "holds_open": Problem(409, "Money is still held for what is being used."),
     "top_up_under_way": Problem(409, "A top-up is being paid. Try again when it is."),
+    "operators_own": Problem(409, "The platform's own organization cannot be closed."),
     "balance_left": Problem(409, "Paid credits are left: use them, or say that you give them up."),
     "already_member": Problem(409, "They are a member of the organization already."),
     "invitation_closed": Problem(

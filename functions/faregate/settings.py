@@ -114,6 +114,8 @@ class AuthAdminSettings(Settings):
     supabase_url: HttpUrl
     supabase_secret_key: ApiKey
     invitation_url: HttpUrl
+    # It hands the mail on before it answers.
+    supabase_auth_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 30
 
 
 class InvokerSettings(Settings):

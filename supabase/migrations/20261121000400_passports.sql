@@ -114,12 +114,15 @@ begin
 end
 $$;
 
--- billing.role_permissions: what a member may do, by their role and their organization's plan.
-create function billing.role_permissions(p_role text, p_plan_id text)
+-- billing.role_permissions: what a member may do, by their role, their organization's plan and when
+-- it was closed: then its books can be read, and nothing else is left to do.
+create function billing.role_permissions(p_role text, p_plan_id text, p_closed_at timestamptz)
 returns text[]
 language sql
 immutable parallel safe
 return case
+    when p_closed_at is not null and p_role = 'member' then array['read']
+    when p_closed_at is not null then array['read', 'billing']
     when p_role = 'member' then array['read', 'write']
     when p_plan_id = 'admin' then array['read', 'write', 'billing', 'admin']
     else array['read', 'write', 'billing']
@@ -135,7 +138,7 @@ as $$
 declare
     v_permissions text[];
 begin
-    select billing.role_permissions(m.role, o.plan_id) into v_permissions
+    select billing.role_permissions(m.role, o.plan_id, o.closed_at) into v_permissions
     from billing.members as m
     inner join billing.organizations as o on o.id = m.organization_id
     where m.organization_id = p_organization_id and m.user_id = p_user_id;
@@ -186,10 +189,7 @@ begin
     select
         m.organization_id,
         o.plan_id,
-        case
-            when o.closed_at is null then billing.role_permissions(m.role, o.plan_id)
-            else array['read']
-        end as permissions,
+        billing.role_permissions(m.role, o.plan_id, o.closed_at) as permissions,
         count(*) over (partition by o.closed_at is null) > 1 as is_one_of_several
     into v_membership
     from billing.members as m
@@ -454,8 +454,8 @@ end
 $$;
 
 -- api.rotate_passport: a new key with the same name and rights;
--- the old one lives on for the overlap. Both belong to the same member; the successor of one that
--- an operator made belongs to whoever rotates it.
+-- the old one lives on for the overlap. The new one belongs to whoever rotates, because they see
+-- its key: it ends with them.
 --
 -- Raises  FG404 passport_not_found, FG403 passport_exceeds_issuer, FG409 idempotency_conflict,
 --         FG409 passport_limit_reached, FG409 organization_closed
@@ -488,7 +488,7 @@ begin
     end if;
     perform billing.lock_organization(v_caller.organization_id);
     v_old := billing.lock_passport(v_caller, p_passport_id);
-    v_caller.user_id := coalesce(v_old.user_id, v_caller.user_id);
+    v_caller.user_id := coalesce(v_caller.user_id, v_old.user_id);
     -- First, so that without an overlap the old one no longer counts towards the plan's limit.
     update billing.passports as p
     set expires_at = least(

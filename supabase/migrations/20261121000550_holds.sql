@@ -253,7 +253,7 @@ $$;
 -- api.open_hold: an operator reserves a customer's money for p_expires_in_seconds.
 --
 -- Raises  FG402 insufficient_credits, FG402 debt_outstanding, FG404 organization_not_found,
---         FG409 idempotency_conflict
+--         FG409 organization_closed, FG409 idempotency_conflict
 -- Locks   the key, the wallet.
 create function api.open_hold(
     p_caller jsonb,
@@ -285,6 +285,12 @@ begin
         return;
     end if;
     perform billing.find_customer(p_organization_id);
+    -- Without a lock: one that is closed meanwhile has no money left to hold.
+    perform from billing.organizations as o
+    where o.id = p_organization_id and o.closed_at is null;
+    if not found then
+        raise exception using errcode = 'FG409', message = 'organization_closed';
+    end if;
     v_expires_at := billing.now() + make_interval(secs => p_expires_in_seconds);
     perform billing.open_hold(
         p_organization_id, v_id, 'usage', p_amount_micros, v_expires_at, true, v_expires_at

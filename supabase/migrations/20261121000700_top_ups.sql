@@ -133,6 +133,8 @@ $$;
 -- organization is to the provider, if it is known there.
 -- Raises  FG400 amount_too_small     below the lowest bracket; detail: minimum_micros
 --         FG409 idempotency_conflict the key was used for another request
+--         FG409 organization_closed
+-- Locks   the key, the organization.
 create function api.create_top_up(
     p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text
 )
@@ -157,6 +159,7 @@ begin
     if replayed then
         v_id := (v_stored ->> 'id')::uuid;
     else
+        perform billing.lock_organization(v_caller.organization_id);
         if p_save_card then
             select c.customer_id into customer_id
             from billing.saved_card(v_caller.organization_id) as c;

@@ -71,7 +71,7 @@ comment on column billing.auto_top_ups.cool_off_seconds is
 comment on column billing.auto_top_ups.status is
 'paused: nothing is charged until it is set again.';
 comment on column billing.auto_top_ups.paused_reason is
-'Why it is paused: the card''s refusal, or money that went back.';
+'Why it is paused: the card''s refusal, money that went back, or no_owner.';
 comment on column billing.auto_top_ups.last_top_up_at is
 'When the last one began or was paid (UTC).';
 comment on column billing.auto_top_ups.told_capped_at is
@@ -295,6 +295,29 @@ begin
     end if;
 end
 $$;
+
+-- billing.pause_without_owner: trigger of members. Where nobody owns an organization any more (the
+-- last owner's login was deleted, which nothing of ours refuses), no card is charged by itself.
+-- With its owner's rights, because Supabase Auth deletes users with its own.
+--
+-- Locks   the settings.
+create function billing.pause_without_owner()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from billing.members as m
+    where m.organization_id = old.organization_id and m.role = 'owner';
+    if not found then
+        perform billing.pause_auto_top_up(old.organization_id, 'no_owner', null, null);
+    end if;
+    return null;
+end
+$$;
+create trigger members_pause_without_owner after delete on billing.members
+for each row execute function billing.pause_without_owner();
 
 -- api.start_auto_top_ups: begin the automatic top-ups of up to p_limit organizations whose balance
 -- is below their threshold. Call until more is false; two at a time, if you like.

@@ -40,11 +40,37 @@ begin
 end
 $$;
 
--- billing.authenticate_manager: the same, for those who decide about members of some role: owners
--- about everybody, admins about all but owners.
+-- billing.decides_about: owners decide about everybody, admins about all but owners.
+create function billing.decides_about(p_role text, p_other_role text)
+returns boolean
+language sql
+immutable parallel safe
+return p_role = 'owner' or (p_role = 'admin' and p_other_role <> 'owner');
+
+-- billing.require_decider: billing.decides_about, or a refusal.
 --
--- Raises  FG404 organization_not_found, FG409 organization_closed
---         FG403 role_required  detail: the role it takes
+-- Raises  FG403 role_required  detail: the role it takes
+create function billing.require_decider(p_role text, p_other_role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not billing.decides_about(p_role, p_other_role) then
+        raise exception using
+            errcode = 'FG403',
+            message = 'role_required',
+            detail = jsonb_build_object(
+                'role', case when p_other_role = 'owner' then 'owner' else 'admin' end
+            )::text;
+    end if;
+end
+$$;
+
+-- billing.authenticate_manager: billing.authenticate_member, for those who decide about members of
+-- some role.
+--
+-- Raises  FG404 organization_not_found, FG409 organization_closed, FG403 role_required
 create function billing.authenticate_manager(
     p_user_id uuid, p_organization_id uuid, p_role text
 )
@@ -55,14 +81,7 @@ as $$
 declare
     v_role text := billing.authenticate_member(p_user_id, p_organization_id);
 begin
-    if v_role = 'member' or (v_role = 'admin' and p_role = 'owner') then
-        raise exception using
-            errcode = 'FG403',
-            message = 'role_required',
-            detail = jsonb_build_object(
-                'role', case when p_role = 'owner' then 'owner' else 'admin' end
-            )::text;
-    end if;
+    perform billing.require_decider(v_role, p_role);
     return v_role;
 end
 $$;
@@ -188,7 +207,8 @@ $$;
 grant execute on function api.get_organization to service_role, faregate_functions;
 comment on function api.get_organization is 'Reads one organization and the user''s role in it.';
 
--- api.update_organization: another name, another address for bills; null: the same.
+-- api.update_organization: another name, another address for bills; null: the same. Until an owner
+-- has claimed the organization, that address says who may: nobody else changes it.
 --
 -- Raises  FG404 organization_not_found, FG409 organization_closed, FG403 role_required
 -- Locks   the organization.
@@ -206,6 +226,11 @@ declare
     );
 begin
     role := billing.authenticate_manager(p_user_id, p_organization_id, 'admin');
+    perform from billing.organizations as o
+    where o.id = p_organization_id and o.claimed_at is null and p_billing_email is not null;
+    if found then
+        perform billing.require_decider(role, 'owner');
+    end if;
     if v_changes <> '{}' then
         update billing.organizations as o
         set
@@ -304,11 +329,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_role text;
+    v_own_role text := billing.authenticate_manager(p_user_id, p_organization_id, p_role);
+    v_role text := billing.find_member(p_organization_id, p_member_id);
 begin
-    perform billing.authenticate_manager(p_user_id, p_organization_id, p_role);
-    v_role := billing.find_member(p_organization_id, p_member_id);
-    perform billing.authenticate_manager(p_user_id, p_organization_id, v_role);
+    perform billing.require_decider(v_own_role, v_role);
     if p_role <> v_role then
         if v_role = 'owner' then
             perform billing.keep_an_owner(p_organization_id, p_member_id);
@@ -347,12 +371,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_role text;
+    v_own_role text := billing.authenticate_member(p_user_id, p_organization_id);
+    v_role text := billing.find_member(p_organization_id, p_member_id);
 begin
-    perform billing.authenticate_member(p_user_id, p_organization_id);
-    v_role := billing.find_member(p_organization_id, p_member_id);
     if p_member_id <> p_user_id then
-        perform billing.authenticate_manager(p_user_id, p_organization_id, v_role);
+        perform billing.require_decider(v_own_role, v_role);
     end if;
     if v_role = 'owner' then
         perform billing.keep_an_owner(p_organization_id, p_member_id);

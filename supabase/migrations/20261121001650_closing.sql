@@ -2,7 +2,8 @@
 -- Its members still read its books. Money that arrives later is credited, and waits for a person.
 --
 -- Whoever makes something of an organization that would outlive a close locks the organization
--- (billing.lock_organization), or its wallet and then looks (api.start_session).
+-- (billing.lock_organization), or its wallet and then looks (api.start_session), or needs money
+-- that a closed one has not (api.open_hold).
 
 -- billing.settle_organization: end whatever still moves an organization's money: what it runs, what
 -- is promised to it, what has expired, automatic top-ups.
@@ -25,7 +26,9 @@ begin
     perform from billing.wallets as w
     where w.organization_id = p_organization_id
     for no key update;
-    -- Again: one may have started while this waited for the wallet.
+    -- Again: one may have started while this waited for the wallet. Here a session's hold is locked
+    -- after its wallet; if somebody stops that session in this very moment, one of the two calls is
+    -- refused as busy and can be repeated.
     perform billing.stop_sessions(
         p_organization_id, billing.lock_sessions(p_organization_id), 'stopped'
     );
@@ -41,7 +44,8 @@ $$;
 
 -- billing.refuse_to_close: whatever speaks against closing a settled organization, one by one.
 --
--- Raises  FG409 holds_open        an operator is still using what they hold
+-- Raises  FG409 operators_own     the platform's own organization is not closed
+--         FG409 holds_open        an operator is still using what they hold
 --         FG402 debt_outstanding  detail: debt_micros
 --         FG409 top_up_under_way  a card is being charged by itself
 --         FG409 balance_left      paid money that nobody gives up; detail: available_micros
@@ -54,6 +58,12 @@ declare
     v_debt_micros bigint;
     v_paid_micros bigint;
 begin
+    perform from billing.organizations as o
+    where o.id = p_organization_id and o.plan_id = 'admin';
+    if found then
+        raise exception using errcode = 'FG409', message = 'operators_own';
+    end if;
+
     perform from billing.holds as h
     where h.organization_id = p_organization_id and h.due_at is not null;
     if found then
@@ -122,7 +132,8 @@ $$;
 --
 -- Raises  FG404 organization_not_found, FG409 organization_closed, FG409 idempotency_conflict
 --         FG403 role_required  only owners may
---         FG409 holds_open, FG402 debt_outstanding, FG409 top_up_under_way, FG409 balance_left
+--         FG409 operators_own, FG409 holds_open, FG402 debt_outstanding, FG409 top_up_under_way,
+--         FG409 balance_left
 -- Locks   the key, the organization, scheduled grants, sessions, holds, the wallet, the settings of
 --         automatic top-ups, the passports, the invitations.
 create function api.close_organization(

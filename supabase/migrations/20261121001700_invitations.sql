@@ -27,6 +27,7 @@ create table billing.invitations (
 alter table billing.invitations enable row level security;
 create unique index invitations_open_key on billing.invitations (organization_id, lower(email))
 where accepted_at is null and revoked_at is null;
+create index invitations_invited_by on billing.invitations (invited_by, created_at);
 comment on table billing.invitations is
 'Who was asked by e-mail to join an organization. An address has one open invitation to each.';
 comment on column billing.invitations.organization_id is 'The organization that they may join.';
@@ -92,11 +93,10 @@ begin
         if not exists (select from billing.organizations as o where o.id = p_organization_id) then
             raise exception using errcode = 'FG404', message = 'organization_not_found';
         end if;
-    elsif billing.find_role(v_user_id, p_organization_id) = 'member' then
-        raise exception using
-            errcode = 'FG403',
-            message = 'role_required',
-            detail = jsonb_build_object('role', 'admin')::text;
+    else
+        perform billing.require_decider(
+            billing.find_role(v_user_id, p_organization_id), 'member'
+        );
     end if;
     return v_actor;
 end
@@ -129,8 +129,10 @@ $$;
 -- has its mail sent. The caller holds the organization's lock.
 --
 -- Raises  FG409 already_member            the address is a member's
---         FG409 invitation_limit_reached  50 are open, or 100 were made within a day: an
---                                         organization is no way to flood other people's mailboxes
+--         FG409 invitation_limit_reached  50 are open, or within a day 100 were made in the
+--                                         organization or by its member anywhere, or 5 by them to
+--                                         this address: nobody floods other people's mailboxes
+-- Locks   whoever invites, against inviting elsewhere at the same time.
 create function billing.write_invitation(
     p_organization_id uuid, p_email text, p_role text, p_actor text
 )
@@ -155,12 +157,20 @@ begin
         and lower(i.email) = lower(p_email)
         and i.accepted_at is null
         and i.revoked_at is null;
+    perform pg_advisory_xact_lock(hashtextextended('invite:' || p_actor, 0));
     if (
         select
             count(*) filter (where i.status in ('pending', 'sent')) >= 50
             or count(*) filter (where i.created_at > billing.now() - interval '1 day') >= 100
         from api.invitations as i
         where i.organization_id = p_organization_id
+    ) or (
+        select
+            count(*) >= 100 or count(*) filter (where lower(i.email) = lower(p_email)) >= 5
+        from billing.invitations as i
+        where i.invited_by = p_actor
+            and i.invited_by like 'user:%'
+            and i.created_at > billing.now() - interval '1 day'
     ) then
         raise exception using errcode = 'FG409', message = 'invitation_limit_reached';
     end if;
@@ -172,18 +182,18 @@ begin
         jsonb_build_object('organization_id', p_organization_id, 'invitation_id', v_id)
     );
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
-    values (p_organization_id, p_actor, 'invite', v_id, jsonb_build_object('role', p_role));
+    values (p_organization_id, p_actor, 'create_invitation', v_id, jsonb_build_object('role', p_role));
     return v_id;
 end
 $$;
 
--- api.invite: an owner, an admin or an operator invites an address; again: the older invitation and
--- its mail are void.
+-- api.create_invitation: an owner, an admin or an operator invites an address; again: the older
+-- invitation and its mail are void.
 --
 -- Raises  what billing.authenticate_inviter and billing.write_invitation raise
 --         FG409 idempotency_conflict  the key was used for another request
 -- Locks   the key, the organization.
-create function api.invite(
+create function api.create_invitation(
     p_caller jsonb,
     p_organization_id uuid,
     p_email text,
@@ -202,7 +212,7 @@ declare
     v_id uuid;
 begin
     perform billing.find_inviter(p_caller, p_organization_id);
-    v_stored := billing.replay(p_organization_id, p_idempotency_key, 'invite', v_request);
+    v_stored := billing.replay(p_organization_id, p_idempotency_key, 'create_invitation', v_request);
     if v_stored is not null then
         return query select jsonb_populate_record(null::api.invitations, v_stored), true;
         return;
@@ -213,14 +223,14 @@ begin
     from api.invitations as i
     where i.organization_id = p_organization_id and i.id = v_id;
     perform billing.remember(
-        p_organization_id, p_idempotency_key, 'invite', v_request, to_jsonb(invitation)
+        p_organization_id, p_idempotency_key, 'create_invitation', v_request, to_jsonb(invitation)
     );
     replayed := false;
     return next;
 end
 $$;
-grant execute on function api.invite to service_role, faregate_functions;
-comment on function api.invite is
+grant execute on function api.create_invitation to service_role, faregate_functions;
+comment on function api.create_invitation is
 'Invites an address to an organization, in place of an open invitation of the same address.';
 
 -- api.list_invitations: an organization's invitations, newest first, from before p_cursor.
@@ -276,14 +286,17 @@ begin
         return query select jsonb_populate_record(null::api.invitations, v_stored), true;
         return;
     end if;
-    v_actor := billing.authenticate_inviter(p_caller, p_organization_id, 'member');
     select i.* into invitation
     from api.invitations as i
     where i.organization_id = p_organization_id and i.id = p_invitation_id;
     if not found then
         raise exception using errcode = 'FG404', message = 'invitation_not_found';
     end if;
-    perform billing.authenticate_inviter(p_caller, p_organization_id, invitation.role);
+    v_actor := billing.authenticate_inviter(p_caller, p_organization_id, invitation.role);
+    -- Again: whoever held the lock may have changed it.
+    select i.* into invitation
+    from api.invitations as i
+    where i.organization_id = p_organization_id and i.id = p_invitation_id;
     if invitation.status not in ('pending', 'sent') then
         raise exception using
             errcode = 'FG409',
@@ -406,81 +419,16 @@ begin
 end
 $$;
 
--- api.start_invitation_mail: the address that a mail with this token goes to; none when there is
--- nothing to send any more.
---
--- Raises  FG404 invitation_not_found
--- Locks   the invitation.
-create function api.start_invitation_mail(
-    p_organization_id uuid, p_invitation_id uuid, p_token_hash text
-)
-returns table (email text, status text)
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform from billing.invitations as i
-    where i.organization_id = p_organization_id and i.id = p_invitation_id
-    for update;
-    select i.status, case i.status when 'pending' then i.email end into status, email
-    from api.invitations as i
-    where i.organization_id = p_organization_id and i.id = p_invitation_id;
-    if not found then
-        raise exception using errcode = 'FG404', message = 'invitation_not_found';
-    end if;
-    if email is not null then
-        update billing.invitations as i
-        set token_hash = decode(p_token_hash, 'hex')
-        where i.organization_id = p_organization_id and i.id = p_invitation_id;
-    end if;
-    return next;
-end
-$$;
-grant execute on function api.start_invitation_mail to service_role, faregate_functions;
-comment on function api.start_invitation_mail is
-'Gives the address that an invitation''s mail goes to, and stores the hash of the mail''s token.';
-
--- api.finish_invitation_mail: the mail was sent, or refused for good (p_failure). Of two attempts
--- the first to tell is believed.
--- Locks   the invitation.
-create function api.finish_invitation_mail(
-    p_organization_id uuid, p_invitation_id uuid, p_failure text
-)
-returns setof api.invitations
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update billing.invitations as i
-    set
-        failure = p_failure,
-        sent_at = case when p_failure is null then billing.now() end
-    where i.organization_id = p_organization_id
-        and i.id = p_invitation_id
-        and i.sent_at is null
-        and i.failure is null;
-    return query
-    select i.*
-    from api.invitations as i
-    where i.organization_id = p_organization_id and i.id = p_invitation_id;
-end
-$$;
-grant execute on function api.finish_invitation_mail to service_role, faregate_functions;
-comment on function api.finish_invitation_mail is
-'Notes that an invitation''s mail was sent, or why it never will be.';
-
 -- billing.void_invitations: whoever leaves, or loses the right to invite, leaves no open invitation
 -- behind, not even one of a second address of their own.
 --
--- Before the change, not after it: where Supabase Auth deletes a user, only that runs with the
--- rights of this table's owner.
+-- With its owner's rights, because Supabase Auth deletes users with its own.
 --
 -- Locks   the organization, the invitations.
 create function billing.void_invitations()
 returns trigger
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -491,13 +439,9 @@ begin
         and i.invited_by = 'user:' || old.user_id
         and i.accepted_at is null
         and i.revoked_at is null
-        and (
-            tg_op = 'DELETE'
-            or new.role = 'member'
-            or (new.role = 'admin' and i.role = 'owner')
-        );
-    return case tg_op when 'DELETE' then old else new end;
+        and (tg_op = 'DELETE' or not billing.decides_about(new.role, i.role));
+    return null;
 end
 $$;
-create trigger members_void_invitations before delete or update of role on billing.members
+create trigger members_void_invitations after delete or update of role on billing.members
 for each row execute function billing.void_invitations();

@@ -8,18 +8,21 @@
 -- faregate_functions  the functions, by psycopg            execute every function of schema api
 -- service_role        the functions, through PostgREST     execute every function of schema api
 --
--- Nobody writes but the functions of schema api, which run with their owner's rights and ask
--- billing.authenticate first; their grants stand beside them. Operators' views (schema ops) are the
--- owner's alone.
+-- Nobody writes but the functions of schema api, which run with their owner's rights; their grants
+-- stand beside them. Those with p_caller ask billing.authenticate who calls; those with p_user_id
+-- are told by an endpoint that verified the user's token; the others are for crons and tasks.
+-- Operators' views (schema ops) are the owner's alone.
 --
 -- A row is read by whoever has the permission for it in its organization: members by their role
 -- (billing.role_permissions), passports by what they were given.
 --
 -- permission  views
 -- ----------  ------------------------------------------------------------------------------------
--- read        organizations, members, passports, wallets, grants, transactions, holds, sessions,
---             usage, notifications
--- billing     top_ups, receipts, auto_top_ups, invitations
+-- read        organizations, passports, wallets, grants, transactions, holds, sessions, usage,
+--             notifications
+-- read        members (users only: a key that leaks tells nobody's address)
+-- billing     top_ups, receipts, auto_top_ups
+-- billing     invitations (users only)
 
 -- Beside the condition of a policy Postgres expects next to no rows, and any plan looks as good as
 -- any other. So that none is bad, views look other tables up by key, a row at a time and not by a
@@ -56,7 +59,7 @@ begin
         from billing.members as m
         inner join billing.organizations as o on o.id = m.organization_id
         where m.user_id = (v_claims ->> 'sub')::uuid
-            and p_permission = any(billing.role_permissions(m.role, o.plan_id));
+            and p_permission = any(billing.role_permissions(m.role, o.plan_id, o.closed_at));
     end if;
 end
 $$;
@@ -81,7 +84,7 @@ using (id = any(array(select billing.readable('read'))));
 
 grant select (organization_id, user_id, role, created_at)
 on billing.members to authenticated, faregate_reader;
-create policy readers on billing.members for select to authenticated, faregate_reader
+create policy readers on billing.members for select to authenticated
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (
@@ -167,5 +170,5 @@ grant select (
     expires_at, created_at
 )
 on billing.invitations to authenticated, faregate_reader;
-create policy readers on billing.invitations for select to authenticated, faregate_reader
+create policy readers on billing.invitations for select to authenticated
 using (organization_id = any(array(select billing.readable('billing'))));

@@ -309,7 +309,8 @@ comment on column ops.wallets_running_dry.auto_top_up is
 'Whether its card is charged before: active. It is not: capped (for this month), paused, none.';
 
 -- The outbox knows what was handed to the queue, and not what the queue did. Whether that is done
--- shows where it was to be done: the session has ended, the top-up is paid or has failed.
+-- shows where it was to be done: the session has ended, the top-up is paid or has failed, the mail
+-- is sent.
 create view ops.stuck_outbox as
 with stuck as (
     select
@@ -347,6 +348,20 @@ with stuck as (
         t.kind = 'automatic'
         and t.status in ('pending', 'processing')
         and o.topic = 'charge_top_up'
+        and o.enqueued_at is not null
+        and o.run_at < (select billing.now()) - interval '10 minutes'
+    union all
+    select
+        o.*,
+        'not done' as problem
+    from api.invitations as i
+    inner join billing.outbox as o
+        on
+            o.organization_id = i.organization_id
+            and i.id::text = o.payload ->> 'invitation_id'
+    where
+        i.status = 'pending'
+        and o.topic = 'send_invitation'
         and o.enqueued_at is not null
         and o.run_at < (select billing.now()) - interval '10 minutes'
 )

@@ -19,12 +19,13 @@ PASSPORTS = {
 
 READ = frozenset({"owner", "admin", "member", *PASSPORTS})
 BILLING = frozenset({"owner", "admin", "passport with billing"})
+PEOPLE = frozenset({"owner", "admin", "member"})
 NOBODY = frozenset[str]()
 
 # Views of schema api, and who reads the rows of their own organization in them.
 VIEWS = {
     "organizations": READ,
-    "members": READ,
+    "members": PEOPLE,
     "passports": READ,
     "wallets": READ,
     "grants": READ,
@@ -36,7 +37,7 @@ VIEWS = {
     "top_ups": BILLING,
     "receipts": BILLING,
     "auto_top_ups": BILLING,
-    "invitations": BILLING,
+    "invitations": PEOPLE - {"member"},
     "reconciliations": NOBODY,
     "discrepancies": NOBODY,
 }
@@ -47,7 +48,7 @@ COLUMNS = {("grants", "top_up_id"): BILLING}
 # Tables of schema billing, and whom the policies alone would show rows of their own organization.
 TABLES = {
     "organizations": READ,
-    "members": READ,
+    "members": PEOPLE,
     "passports": READ,
     "passport_uses": READ,
     "wallets": READ,
@@ -59,7 +60,7 @@ TABLES = {
     "top_ups": BILLING,
     "payments": BILLING,
     "auto_top_ups": BILLING,
-    "invitations": BILLING,
+    "invitations": PEOPLE - {"member"},
     # The same for everybody, and told by functions.
     "plans": NOBODY,
     "prices": NOBODY,
@@ -108,6 +109,7 @@ FUNCTIONS = [
     "close_organization",
     "compare_stripe",
     "create_grant",
+    "create_invitation",
     "create_organization",
     "create_passport",
     "create_token",
@@ -130,7 +132,6 @@ FUNCTIONS = [
     "get_top_up",
     "get_wallet",
     "heartbeat_session",
-    "invite",
     "list_discrepancies",
     "list_draws",
     "list_grants",

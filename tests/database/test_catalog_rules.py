@@ -43,7 +43,10 @@ _RULES: dict[str, LiteralString] = {
             )
             -- These two answer the readers of views, who may not look where they do; the third is
             -- a trigger that Supabase Auth sets off, by deleting a user.
-            and p.proname not in ('readable', 'user_email', 'revoke_passports')
+            and p.proname not in (
+                'readable', 'user_email',
+                'revoke_passports', 'void_invitations', 'pause_without_owner'
+            )
     """,
     "only the service roles may execute functions of api": """
         select p.oid::regprocedure, a.grantee::regrole

@@ -10,8 +10,10 @@ import pytest
 from psycopg import sql
 
 from infra.local.template import Database
+from tests.harness.answers import done
 from tests.harness.auto_top_ups import AutoTopUps
 from tests.harness.client import Load
+from tests.harness.invitations import Invitations
 from tests.harness.platform import Platform
 from tests.harness.postgrest import Rest
 from tests.money.desk import Desk
@@ -380,6 +382,21 @@ def test_cron_functions_that_are_behind_are_told(ledger: Ledger) -> None:
     )
     ledger.call("finish_reconciliation", reconciliation_id=run["id"])
     assert ledger.fetch(query) == idle
+
+
+def test_an_invitation_that_is_not_mailed_is_stuck(platform: Platform, function: Load) -> None:
+    parts = Invitations(platform, function)
+    invitation = done(parts.ask(parts.new_address(), "member"), 201)
+    assert parts.strike() == 1
+    stuck: LiteralString = (
+        "select topic::text, problem, payload ->> 'invitation_id' from ops.stuck_outbox"
+    )
+    platform.advance(590)
+    assert platform.fetch(stuck) == []
+    platform.advance(20)
+    assert platform.fetch(stuck) == [("send_invitation", "not done", invitation["id"])]
+    done(parts.work(parts.tasks()[-1]))
+    assert platform.fetch(stuck) == []
 
 
 def test_automatic_top_ups_that_are_stuck_or_paused_are_told(

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from infra.local.template import Database
+from tests.database import access
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _ORGANIZATIONS = 500
@@ -168,6 +169,8 @@ def test_nobody_reads_a_table_from_end_to_end(crowd: Connection, role: str) -> N
     views = crowd.execute(_READABLE).fetchall()
     assert len(views) >= 13
     for view, _ in views:
+        if role == "faregate_reader" and access.VIEWS[view] <= access.PEOPLE:
+            continue
         given, scans, rows = _read(crowd, claims, f"select * from api.{view}")
         assert 1 <= given <= _ROWS, view
         assert scans == 0, view
@@ -179,6 +182,8 @@ def test_a_page_never_searches_for_each_row_through_all_rows(crowd: Connection, 
     organization_id, claims = _reader(crowd, role, 1)
     for view, order in crowd.execute(_READABLE).fetchall():
         if view in ("organizations", "wallets", "auto_top_ups", "usage"):
+            continue
+        if role == "faregate_reader" and access.VIEWS[view] <= access.PEOPLE:
             continue
         query = f"select * from api.{view} where organization_id = '{organization_id}'"
         if order:

@@ -218,7 +218,7 @@ def test_automatic_top_ups_that_never_began_end(platform: Platform, function: Lo
     body = {"threshold": "5", "amount": "25.00", "monthly_cap": "100"}
     settings = function("auto_top_up")
     refusal = settings.request("PUT", "/v1/credits/auto-top-up", by=shop.owner.token, json=body)
-    problem(refusal, 403, "permission_denied")
+    problem(refusal, 409, "organization_closed")
 
 
 def test_what_was_promised_for_later_never_comes(shop: Shop) -> None:
@@ -245,9 +245,18 @@ def test_its_people_only_read(shop: Shop, rest: Rest) -> None:
         for name, path, body in (
             ("sessions", "/v1/sessions", {"tier": "small"}),
             ("passports", "/v1/passports", {"name": "CI", "permissions": ["read"]}),
-            ("credits", "/v1/credits/checkout", {"amount": "10.00"}),
         ):
             problem(shop.function(name).post(path, body, by=user.token), 403, "permission_denied")
+        buy = shop.function("credits").post(
+            "/v1/credits/checkout", {"amount": "10.00"}, by=user.token
+        )
+        bought = shop.function("credits").get("/v1/credits/top-ups", by=user.token)
+        if user is member:
+            problem(buy, 403, "permission_denied")
+            problem(bought, 403, "permission_denied")
+        else:
+            problem(buy, 409, "organization_closed")
+            assert done(bought)["data"] == []
         (row,) = rest.rows("organizations", by=user.token)
         assert row["closed_at"] is not None
         assert len(rest.rows("transactions", by=user.token)) == 2
@@ -300,6 +309,18 @@ def test_an_operator_registers_a_customer_who_closed_before(shop: Shop) -> None:
     problem(call(), 409, "already_registered")
     done(shop.close())
     done(call(), 201)
+
+
+def test_nothing_is_held_in_it_and_the_platforms_own_is_not_closed(shop: Shop) -> None:
+    done(shop.close())
+    body = {"organization_id": shop.customer.id, "amount": "1.00", "expires_in_seconds": 60}
+    refusal = shop.function("holds").post("/v1/holds", body, by=shop.operator.passport)
+    problem(refusal, 409, "organization_closed")
+    shop.customer = shop.operator
+    shop.owner = shop.join("owner")
+    problem(shop.close(), 409, "operators_own")
+    shop.platform.advance(60)
+    assert shop.function("holds").get("/v1/holds", by=shop.operator.passport).status_code == 200
 
 
 def test_a_checkout_that_is_paid_after_all_is_credited_and_waits(shop: Shop) -> None:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.harness.answers import done, problem
+from tests.harness.auto_top_ups import AutoTopUps
 from tests.harness.client import Client, Load
 from tests.harness.platform import Organization, Platform, User
 
@@ -197,13 +198,24 @@ def test_who_goes_takes_all_their_passports_along_and_no_others(team: Team) -> N
     session = done(
         team.function("sessions").post("/v1/sessions", {"tier": "small"}, by=by_own["key"]), 201
     )
-    assert {each["user_id"] for each in (own, by_own, by_that, successor)} == {admin.id}
+    assert {each["user_id"] for each in (own, by_own, by_that)} == {admin.id}
+    assert successor["user_id"] == owner.id  # who rotates sees its key
     assert by_operators["user_id"] is None
     assert team.remove(owner, admin).status_code == 204
-    assert [team.is_alive(each) for each in (own, by_own, by_that, successor)] == [False] * 4
-    assert [team.is_alive(each) for each in (others, by_operators)] == [True] * 2
+    assert [team.is_alive(each) for each in (own, by_own, by_that)] == [False] * 3
+    assert [team.is_alive(each) for each in (others, by_operators, successor)] == [True] * 3
     running = team.function("sessions").get(f"/v1/sessions/{session['id']}", by=operators)
     assert done(running)["status"] == "running"
+
+
+def test_a_key_that_a_member_got_by_rotating_ends_with_them(team: Team) -> None:
+    owner, member = team.join("owner"), team.join("member")
+    owners = team.passport(owner.token, "read", "write")
+    path = f"/v1/passports/{owners['id']}/rotate"
+    successor = done(team.passports.post(path, {"overlap_seconds": 3600}, by=member.token), 201)
+    assert team.remove(owner, member).status_code == 204
+    assert not team.is_alive(successor)
+    assert team.is_alive(owners)
 
 
 def test_who_rotates_an_operators_passport_owns_the_successor(team: Team) -> None:
@@ -291,3 +303,18 @@ def test_a_passport_that_is_made_while_its_member_is_removed_is_not_left_over(
             )
             == 0
         )
+
+
+def test_a_card_is_not_charged_for_an_organization_that_nobody_owns(
+    platform: Platform, function: Load
+) -> None:
+    parts = AutoTopUps(platform, function)
+    customer = parts.ready()
+    owner, admin = platform.user(), platform.user()
+    platform.join(owner, customer, "owner")
+    platform.join(admin, customer, "admin")
+    platform.run("delete from auth.users where id = %s", admin.id)
+    assert parts.state(customer) == ("active", None)
+    platform.run("delete from auth.users where id = %s", owner.id)
+    assert parts.state(customer) == ("paused", "no_owner")
+    assert parts.start() == 0

@@ -54,7 +54,7 @@ class Faults:
         self.asked.append(handler.path.partition("?")[0])
         if self.is_silent.is_set():
             handler.close_connection = True
-            Event().wait(5.5)
+            Event().wait(1.5)
             return
         if self.answers:
             status, kind, text = self.answers.pop(0)
@@ -181,7 +181,7 @@ def test_a_silent_provider_is_not_waited_for(
     email = parts.new_address()
     task = _begin(parts, email)
     with _faults(platform) as (faults, url):
-        worker = function("send_invitation", SUPABASE_URL=url)
+        worker = function("send_invitation", SUPABASE_URL=url, SUPABASE_AUTH_TIMEOUT_SECONDS="1")
         faults.is_silent.set()
         problem(parts.work(task, worker), 503, "unavailable")
         faults.is_silent.clear()

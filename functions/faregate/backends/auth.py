@@ -24,7 +24,7 @@ for _name in ("httpx", "httpcore"):
 _FINAL = {"validation_failed", "email_address_invalid", "email_address_not_authorized"}
 
 
-class Links:
+class InvitationMails:
     """Mails links to where an invitation is accepted; whoever follows one is signed in there.
 
     Supabase's library is imported at the first call.
@@ -35,7 +35,7 @@ class Links:
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(timeout=5)
+        return httpx.AsyncClient(timeout=self._settings.supabase_auth_timeout_seconds)
 
     @cached_property
     def _client(self) -> "AsyncClient":

@@ -146,7 +146,7 @@ async def estimate_cost(
 @router.post(
     "/v1/credits/checkout",
     status_code=201,
-    responses=writes("amount_too_small", "payment_provider_unavailable"),
+    responses=writes("amount_too_small", "organization_closed", "payment_provider_unavailable"),
 )
 async def checkout(
     request: CheckoutRequest,

@@ -89,7 +89,10 @@ def _answer(row: Row, response: Response) -> Hold:
 @router.post(
     "/v1/holds",
     status_code=201,
-    responses=writes("insufficient_credits", "debt_outstanding", "organization_not_found"),
+    responses=writes(
+        *["insufficient_credits", "debt_outstanding"],
+        *["organization_not_found", "organization_closed"],
+    ),
 )
 async def open_hold(
     request: OpenHoldRequest,

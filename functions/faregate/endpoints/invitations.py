@@ -94,7 +94,7 @@ async def invite(
     mail goes out within a minute.
     """
     row = await database.call_one(
-        "invite",
+        "create_invitation",
         caller=caller,
         organization_id=organization_id,
         email=request.email,

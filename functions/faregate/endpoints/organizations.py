@@ -153,7 +153,7 @@ async def update_organization(
     responses=refuses(
         *_MANAGER,
         *_BODY,
-        *["holds_open", "debt_outstanding", "top_up_under_way", "balance_left"],
+        *["operators_own", "holds_open", "debt_outstanding", "top_up_under_way", "balance_left"],
         "idempotency_conflict",
     ),
 )

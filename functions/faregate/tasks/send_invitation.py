@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends
 
-from faregate.backends.auth import Links
+from faregate.backends.auth import InvitationMails
 from faregate.backends.database import Database
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
@@ -14,7 +14,7 @@ from faregate.document import refuses
 from faregate.function import Answer, Body, new_router, use
 
 router = new_router("tasks")
-backends = (Database, InvokerTokens, Links)
+backends = (Database, InvokerTokens, InvitationMails)
 
 
 class SendInvitationTask(Body):
@@ -39,15 +39,17 @@ class Sent(Answer):
     ),
 )
 async def send_invitation(
-    task: SendInvitationTask, database: Database = use(Database), links: Links = use(Links)
+    task: SendInvitationTask,
+    database: Database = use(Database),
+    mails: InvitationMails = use(InvitationMails),
 ) -> Sent:
     """Send an invitation's mail. Repeated, it sends none, or if in doubt the same once more."""
-    token = links.token(task.invitation_id)
+    token = mails.token(task.invitation_id)
     row = await database.call_one(
         "start_invitation_mail", **dict(task), token_hash=sha256(token.encode()).hexdigest()
     )
     if row["email"]:
         # Between two transactions, never inside one.
-        failure = await links.send(row["email"], token)
+        failure = await mails.send(row["email"], token)
         row = await database.call_one("finish_invitation_mail", **dict(task), failure=failure)
     return Sent.model_validate(row)
