@@ -1645,7 +1645,7 @@ create view ops.wallets_running_dry (
   ORDER BY (b.now_at + (b.left_micros::numeric / b.hourly_micros::numeric)::double precision * '01:00:00'::interval);
 
 -- Makes a user a member of the organization that they were invited to.
-create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '79a008ee2c93143b6446a314768d5e15';
+create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b474b20c2ded663f844005ac832e4d74';
 grant execute on routine api.accept_invitation(uuid,text,text) to faregate_functions, service_role;
 
 -- Notes the provider's checkout of a top-up; the first one stays.
@@ -1669,11 +1669,11 @@ create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amoun
 grant execute on routine api.create_grant(jsonb,uuid,bigint,text,smallint,timestamp with time zone,timestamp with time zone,text) to faregate_functions, service_role;
 
 -- Invites an address to an organization, in place of an open invitation of the same address.
-create function api.create_invitation(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a4f30ff1fb2e400ea53bfc22eb0573ac';
+create function api.create_invitation(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a65338acd69dd665fe831491ada64fa';
 grant execute on routine api.create_invitation(jsonb,uuid,text,text,text) to faregate_functions, service_role;
 
 -- Makes one more organization of a signed-in user, on the free plan.
-create function api.create_organization(p_user_id uuid, p_name text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a08f98a097cbc8d5177062b16be9fda';
+create function api.create_organization(p_user_id uuid, p_name text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '38298c39fc5015c71d87c019384ce798';
 grant execute on routine api.create_organization(uuid,text,text) to faregate_functions, service_role;
 
 -- Makes a passport of the caller's organization, with no more rights than the caller has.
@@ -1857,7 +1857,7 @@ create function api.reconcile_stripe(p_reconciliation_id uuid, p_subject text, p
 grant execute on routine api.reconcile_stripe(uuid,text,jsonb,boolean,text) to faregate_functions, service_role;
 
 -- Makes a signed-in user with a verified address the owner of an organization.
-create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b00547f6710dbbc93c85eb91c35dab44';
+create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f4f9986fa9da27bc89935dde2020ee8e';
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
 
 -- Makes an organization of any plan for an address, for an operator.
@@ -1869,7 +1869,7 @@ create function api.release_hold(p_caller jsonb, p_organization_id uuid, p_hold_
 grant execute on routine api.release_hold(jsonb,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a membership and all passports of that member.
-create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e1aae924c1ab0a0c62aafeab3f2641fc';
+create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f32d40f0eeeb48cac5adba645bab0030';
 grant execute on routine api.remove_member(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Keeps a hold for longer, with more money in it if asked to.
@@ -1962,19 +1962,19 @@ create function billing.apply_payment_intent(p_intent jsonb, OUT outcome billing
 
 create function billing.apply_stripe_object(p_type text, p_object jsonb, p_told_at text, OUT outcome billing.payment_outcome, OUT organization_id uuid) returns record language plpgsql set search_path=pg_catalog, pg_temp as '2a0d83f589fcd3a4a4b31755422e4447';
 
-create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '1382ef6f43a1f99b18ab27f69ecdadc8';
+create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '7373f0089f494b32af2a112ff09cbb9f';
 
 create function billing.authenticate_inviter(p_caller jsonb, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'd469c96c22bba2ece571dc03a199e4d3';
 
-create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as '827f07a522b6c80bf892fe16a99f01d5';
-
-create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '759e4e009fc32f3207374587669c0625';
+create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'dea49a3c73bb58ef4b108739348bafc0';
 
 create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '73d9f26b93cbb2b61995bc64f1e08089';
 
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
+
+create function billing.claim_organization(p_organization_id uuid, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '28c79bb18ce35baed13592581b6c5c0a';
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
 
@@ -2041,6 +2041,8 @@ create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid) return
 create function billing.lock_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '283155d1a051248cba6d30641b2dfa46';
 
 create function billing.lock_passport(p_caller billing.caller, p_passport_id uuid) returns billing.passports language plpgsql set search_path=pg_catalog, pg_temp as '84c5dad2e1b7e35eae067eea1dbf41e4';
+
+create function billing.lock_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '2ff92850290290759d3e0cee7f142cfb';
 
 create function billing.lock_session(p_organization_id uuid, p_session_id uuid) returns billing.sessions language plpgsql set search_path=pg_catalog, pg_temp as '77aa2d279170191994354b89261cf599';
 

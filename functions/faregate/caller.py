@@ -14,7 +14,7 @@ from faregate.errors import FaregateError
 from faregate.function import use
 
 Caller = dict[str, str | None]
-"""{"passport_hash": hex} or {"user_id": uuid, "organization_id": uuid or None}: p_caller in SQL."""
+"""{"passport_hash": hex} or {"user_id": uuid}, with "organization_id": uuid or None: p_caller."""
 
 _PASSPORT = re.compile(r"fg_live_[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -44,10 +44,12 @@ def new_key() -> NewKey:
 async def user(bearer: Bearer, tokens: UserTokens = use(UserTokens)) -> UUID:
     """Give the id of the user whose token this is.
 
-    Raises FaregateError: unauthenticated, invalid_token.
+    Raises FaregateError: unauthenticated, invalid_token, user_required.
     """
     if bearer is None:
         raise FaregateError("unauthenticated")
+    if bearer.credentials.startswith("fg_"):
+        raise FaregateError("user_required")
     claims = await tokens.claims(bearer.credentials)
     try:
         return UUID(claims["sub"])
@@ -61,7 +63,7 @@ async def caller(
     named: Annotated[UUID | None, Header(alias="Faregate-Organization")] = None,
     tokens: UserTokens = use(UserTokens),
 ) -> Caller:
-    """Give the passport or the user that a request shows. A passport knows its organization.
+    """Give the passport or the user that a request shows. SQL knows a passport's organization.
 
     Raises FaregateError: unauthenticated, invalid_passport, invalid_token.
     """
@@ -71,11 +73,10 @@ async def caller(
     if api_key or key.startswith("fg_"):
         if not _PASSPORT.fullmatch(key):
             raise FaregateError("invalid_passport")
-        return {"passport_hash": sha256(key.encode()).hexdigest()}
-    return {
-        "user_id": str(await user(bearer, tokens)),
-        "organization_id": str(named) if named else None,
-    }
+        proved = {"passport_hash": sha256(key.encode()).hexdigest()}
+    else:
+        proved = {"user_id": str(await user(bearer, tokens))}
+    return {**proved, "organization_id": str(named) if named else None}
 
 
 async def invoker(bearer: Bearer, tokens: InvokerTokens = use(InvokerTokens)) -> None:

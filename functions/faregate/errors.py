@@ -44,6 +44,7 @@ PROBLEMS = {
         "A passport cannot grant, and its rotation or revocation cannot touch, more than you have.",
     ),
     "tier_not_allowed": Problem(403, "The plan does not include this tier."),
+    "user_required": Problem(403, "Sign in: no passport stands for a person here."),
     "passport_required": Problem(403, "This is for passports: a user's own token reads as well."),
     "role_required": Problem(403, "This is for members of a higher role."),
     "not_found": Problem(404, "There is nothing at this address."),

@@ -219,8 +219,9 @@ $$;
 -- billing.authenticate: who calls, or a refusal. The first line
 -- of every function a customer can reach.
 --
--- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid,
--- "organization_id": uuid|null}.
+-- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid}, and which
+-- organization they named: "organization_id": uuid|null. A passport knows its own; whoever names
+-- another has mixed up their keys.
 --
 -- Raises  FG401 invalid_passport  unknown, expired or revoked: all the same to the outside
 --         FG403 not_registered, FG400 organization_required, FG404 organization_not_found
@@ -255,6 +256,9 @@ begin
             and (p.expires_at is null or p.expires_at > v_now);
         if not found then
             raise exception using errcode = 'FG401', message = 'invalid_passport';
+        end if;
+        if (p_caller ->> 'organization_id')::uuid <> v_caller.organization_id then
+            raise exception using errcode = 'FG404', message = 'organization_not_found';
         end if;
         if v_last_used_at is null or v_last_used_at < v_now - interval '1 minute' then
             perform billing.note_passport_use(v_caller.organization_id, v_passport_id, v_now);

@@ -162,6 +162,31 @@ begin
 end
 $$;
 
+-- billing.claim_organization: an organization has its owner now. The bonus that waited for them is
+-- theirs, and so are passports that an operator made.
+--
+-- Locks   the organization, the bonus identities, the wallet.
+create function billing.claim_organization(
+    p_organization_id uuid, p_user_id uuid, p_email text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_plan_id text;
+begin
+    update billing.organizations as o
+    set claimed_at = billing.now()
+    where o.id = p_organization_id
+    returning o.plan_id into strict v_plan_id;
+    update billing.passports as p
+    set user_id = p_user_id
+    where p.organization_id = p_organization_id and p.user_id is null;
+    perform billing.grant_registration_bonus(p_organization_id, v_plan_id, p_user_id, p_email);
+end
+$$;
+
 -- api.register: a signed-in user becomes the owner of an organization: the one that an operator
 -- registered for their address, or else a new one on the free plan.
 --
@@ -187,7 +212,6 @@ declare
     v_stored jsonb;
     v_email text;
     v_organization_id uuid;
-    v_plan_id text;
 begin
     v_stored := billing.replay(p_user_id, p_idempotency_key, 'register', v_request);
     if v_stored is not null then
@@ -198,10 +222,10 @@ begin
     -- the second waits and finds the first's organization.
     perform pg_advisory_xact_lock(hashtextextended('register:' || p_user_id, 0));
     v_email := billing.verified_email(p_user_id);
-    update billing.organizations as o
-    set claimed_at = billing.now()
+    select o.id into v_organization_id
+    from billing.organizations as o
     where o.claimed_at is null and lower(o.billing_email) = lower(v_email)
-    returning o.id, o.plan_id into v_organization_id, v_plan_id;
+    for no key update;
     if found then
         perform billing.end_invitation(v_organization_id, v_email);
     else
@@ -216,16 +240,15 @@ begin
                 message = 'already_registered',
                 detail = jsonb_build_object('organization_id', v_organization_id)::text;
         end if;
-        v_plan_id := 'free';
         v_organization_id := billing.create_organization(
-            coalesce(p_organization_name, left(v_email, 100)), v_plan_id, v_email, billing.now()
+            coalesce(p_organization_name, left(v_email, 100)), 'free', v_email, billing.now()
         );
     end if;
     insert into billing.members (organization_id, user_id, role)
     values (v_organization_id, p_user_id, 'owner')
     -- Invited as something else before.
     on conflict (organization_id, user_id) do update set role = excluded.role;
-    perform billing.grant_registration_bonus(v_organization_id, v_plan_id, p_user_id, v_email);
+    perform billing.claim_organization(v_organization_id, p_user_id, v_email);
     registration := billing.read_registration(
         v_organization_id,
         billing.write_passport(

@@ -22,11 +22,12 @@ begin
 end
 $$;
 
--- billing.authenticate_member: billing.find_role, for whoever is about to change something.
+-- billing.lock_role: billing.find_role, for whoever is about to change something about members.
 --
--- Raises  FG404 organization_not_found, FG409 organization_closed
--- Locks   the organization: of two changes of its members one sees what the other did.
-create function billing.authenticate_member(p_user_id uuid, p_organization_id uuid)
+-- Raises  FG404 organization_not_found
+-- Locks   the organization, open or closed: of two changes of its members one sees what the other
+--         did.
+create function billing.lock_role(p_user_id uuid, p_organization_id uuid)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -34,7 +35,7 @@ as $$
 begin
     -- Strangers lock nothing and learn nothing.
     perform billing.find_role(p_user_id, p_organization_id);
-    perform billing.lock_organization(p_organization_id);
+    perform from billing.organizations as o where o.id = p_organization_id for no key update;
     -- Again: whoever held the lock may have changed it.
     return billing.find_role(p_user_id, p_organization_id);
 end
@@ -67,10 +68,11 @@ begin
 end
 $$;
 
--- billing.authenticate_manager: billing.authenticate_member, for those who decide about members of
--- some role.
+-- billing.authenticate_manager: billing.lock_role, for those who decide about members of some role
+-- in an organization that is open.
 --
 -- Raises  FG404 organization_not_found, FG409 organization_closed, FG403 role_required
+-- Locks   the organization.
 create function billing.authenticate_manager(
     p_user_id uuid, p_organization_id uuid, p_role text
 )
@@ -79,8 +81,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_role text := billing.authenticate_member(p_user_id, p_organization_id);
+    v_role text := billing.lock_role(p_user_id, p_organization_id);
 begin
+    perform billing.lock_organization(p_organization_id);
     perform billing.require_decider(v_role, p_role);
     return v_role;
 end
@@ -117,6 +120,8 @@ call billing.inherit_comments('api.members');
 --
 -- Raises  FG401 invalid_token, FG403 email_not_verified, FG409 idempotency_conflict
 --         FG409 organization_limit_reached  they own so many open ones already; detail: limit
+--         FG402 debt_outstanding  one of theirs owes money: no other is made meanwhile; detail:
+--                                 debt_micros
 -- Locks   the key, the user, the bonus identities, the wallet.
 create function api.create_organization(p_user_id uuid, p_name text, p_idempotency_key text)
 returns table (registration billing.registration, replayed boolean)
@@ -129,6 +134,7 @@ declare
     v_stored jsonb;
     v_email text;
     v_limit constant integer := 10;
+    v_debt_micros bigint;
     v_organization_id uuid;
 begin
     v_stored := billing.replay(p_user_id, p_idempotency_key, 'create_organization', v_request);
@@ -149,6 +155,16 @@ begin
             errcode = 'FG409',
             message = 'organization_limit_reached',
             detail = jsonb_build_object('limit', v_limit)::text;
+    end if;
+    select sum(w.debt_micros) into v_debt_micros
+    from billing.members as m
+    inner join billing.wallets as w on w.organization_id = m.organization_id
+    where m.user_id = p_user_id and m.role = 'owner';
+    if v_debt_micros > 0 then
+        raise exception using
+            errcode = 'FG402',
+            message = 'debt_outstanding',
+            detail = jsonb_build_object('debt_micros', v_debt_micros)::text;
     end if;
     v_organization_id := billing.create_organization(p_name, 'free', v_email, billing.now());
     insert into billing.members (organization_id, user_id, role)
@@ -357,9 +373,10 @@ comment on function api.set_member_role is
 'Decides what a member is from now on; less takes the passports that may do more.';
 
 -- api.remove_member: somebody is no member any more, and all their passports end. Everybody may
--- remove themselves. Sessions go on: they are the organization's. Returns the role they had.
+-- remove themselves. Sessions go on: they are the organization's. Nobody need stay in one that is
+-- closed. Returns the role they had.
 --
--- Raises  FG404 organization_not_found, FG409 organization_closed
+-- Raises  FG404 organization_not_found
 --         FG404 member_not_found
 --         FG403 role_required  to decide about others of their role
 --         FG409 last_owner     nobody else owns the organization
@@ -371,7 +388,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_own_role text := billing.authenticate_member(p_user_id, p_organization_id);
+    v_own_role text := billing.lock_role(p_user_id, p_organization_id);
     v_role text := billing.find_member(p_organization_id, p_member_id);
 begin
     if p_member_id <> p_user_id then

@@ -218,6 +218,13 @@ begin
         return;
     end if;
     v_actor := billing.authenticate_inviter(p_caller, p_organization_id, p_role);
+    -- To replace an invitation is to revoke it.
+    perform billing.authenticate_inviter(p_caller, p_organization_id, i.role)
+    from billing.invitations as i
+    where i.organization_id = p_organization_id
+        and lower(i.email) = lower(p_email)
+        and i.accepted_at is null
+        and i.revoked_at is null;
     v_id := billing.write_invitation(p_organization_id, p_email, p_role, v_actor);
     select i.* into invitation
     from api.invitations as i
@@ -345,7 +352,6 @@ declare
     v_organization_id uuid;
     v_id uuid;
     v_role text;
-    v_plan_id text;
 begin
     v_stored := billing.replay(p_user_id, p_idempotency_key, 'accept_invitation', v_request);
     if v_stored is not null then
@@ -378,14 +384,10 @@ begin
     update billing.invitations as i
     set accepted_at = billing.now()
     where i.organization_id = v_organization_id and i.id = v_id;
-    update billing.organizations as o
-    set claimed_at = billing.now()
-    where o.id = v_organization_id and o.claimed_at is null and v_role = 'owner'
-    returning o.plan_id into v_plan_id;
+    perform from billing.organizations as o
+    where o.id = v_organization_id and o.claimed_at is null and v_role = 'owner';
     if found then
-        perform billing.grant_registration_bonus(
-            v_organization_id, v_plan_id, p_user_id, v_email
-        );
+        perform billing.claim_organization(v_organization_id, p_user_id, v_email);
     end if;
     select m.* into member
     from api.members as m

@@ -111,6 +111,15 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     assert platform.contents() == before
 
 
+def test_a_passport_knows_its_organization(function: Load, platform: Platform) -> None:
+    one, other = platform.organization(), platform.organization()
+    client = function("credits")
+    named = {"Faregate-Organization": one.id}
+    done(client.get("/v1/credits", by=one.passport, headers=named))
+    refusal = client.get("/v1/credits", by=other.passport, headers=named)
+    problem(refusal, 404, "organization_not_found")
+
+
 def test_a_passport_may_come_as_x_api_key(function: Load, platform: Platform) -> None:
     passport = platform.organization().passport
     client = function("credits")

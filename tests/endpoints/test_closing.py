@@ -265,11 +265,21 @@ def test_its_people_only_read(shop: Shop, rest: Rest) -> None:
     for answer in (
         shop.client.request("PATCH", path, by=shop.owner.token, json={"name": "New"}),
         shop.client.request("PUT", person, by=shop.owner.token, json={"role": "admin"}),
-        shop.client.request("DELETE", person, by=member.token),
     ):
         problem(answer, 409, "organization_closed")
     assert len(done(shop.client.get(f"{path}/members", by=member.token))["data"]) == 3
     assert done(shop.client.get(path, by=member.token))["role"] == "member"
+
+
+def test_nobody_need_stay_in_it(shop: Shop) -> None:
+    member, other = shop.join("member"), shop.join("admin")
+    done(shop.close())
+    path = f"/v1/organizations/{shop.customer.id}/members"
+    assert shop.client.request("DELETE", f"{path}/{member.id}", by=member.token).is_success
+    assert shop.client.request("DELETE", f"{path}/{other.id}", by=shop.owner.token).is_success
+    problem(shop.client.get(path, by=member.token), 404, "organization_not_found")
+    last = shop.client.request("DELETE", f"{path}/{shop.owner.id}", by=shop.owner.token)
+    problem(last, 409, "last_owner")
 
 
 def test_it_is_not_meant_where_another_is_open(shop: Shop) -> None:

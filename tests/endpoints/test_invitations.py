@@ -249,6 +249,8 @@ def test_who_may_invite_whom(
     else:
         problem(answer, status, code)
         problem(parts.revoke(standing["id"], by=user.token), status, code)
+        # Nor by another one in its place.
+        problem(parts.ask(standing["email"], "member", by=user.token), status, code)
         assert parts.platform.contents() == before
 
 
@@ -453,6 +455,8 @@ def test_an_invited_customer_may_as_well_register(
     arrival = parts.follow(email)
     claimed = done(desk.post("/v1/register", {}, by=arrival.session), 201)
     assert claimed["organization"] == organization
+    passports = done(function("passports").get("/v1/passports", by=claimed["passport"]["key"]))
+    assert {each["user_id"] for each in passports["data"]} == {claimed["passport"]["user_id"]}
     problem(parts.accept(arrival.token, by=arrival.session), 404, "invitation_not_found")
     path = f"/v1/organizations/{organization['id']}/invitations"
     (invitation,) = done(parts.desk.get(path, by=operator.passport))["data"]

@@ -66,6 +66,17 @@ def test_who_is_nobody_or_has_no_verified_address_makes_none(
     assert platform.contents() == before
 
 
+def test_who_owes_money_makes_no_other(client: Client, platform: Platform) -> None:
+    user, organization = platform.user(), platform.organization()
+    platform.join(user, organization, "owner")
+    platform.run(
+        "select billing.post(%s, 'debt', 'provider_clearing', 7000000, 'dispute', null)",
+        organization.id,
+    )
+    refusal = problem(client.post(PATH, ACME, by=user.token), 402, "debt_outstanding")
+    assert refusal["debt"] == "7.000000"
+
+
 def test_a_person_owns_ten_open_organizations_at_most(client: Client, platform: Platform) -> None:
     user = platform.user()
     platform.join(user, platform.organization(), "admin")  # not theirs
@@ -152,8 +163,8 @@ def test_no_passport_opens_these_addresses(client: Client, platform: Platform) -
     passport = platform.operator().passport
     organization = platform.organization()
     for path in (PATH, f"{PATH}/{organization.id}", f"{PATH}/{organization.id}/members"):
-        problem(client.get(path, by=passport), 401, "invalid_token")
-        problem(client.get(path, by=organization.passport), 401, "invalid_token")
+        problem(client.get(path, by=passport), 403, "user_required")
+        problem(client.get(path, by=organization.passport), 403, "user_required")
         by_key = {"X-API-Key": organization.passport}
         problem(client.get(path, headers=by_key), 401, "unauthenticated")
 

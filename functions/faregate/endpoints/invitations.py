@@ -157,7 +157,8 @@ async def revoke_invitation(
 @router.post(
     "/v1/invitations/accept",
     responses=refuses(
-        *["invalid_request", "unauthenticated", "invalid_token", "email_not_verified"],
+        *["invalid_request", "unauthenticated", "invalid_token", "user_required"],
+        "email_not_verified",
         *["invitation_not_found", "already_member", "idempotency_conflict", "body_too_large"],
         *["unsupported_media_type", "unavailable"],
     ),

@@ -30,7 +30,7 @@ backends = (Database, UserTokens)
 
 Role = Literal["owner", "admin", "member"]
 
-_USER = ["invalid_request", "unauthenticated", "invalid_token", "unavailable"]
+_USER = ["invalid_request", "unauthenticated", "invalid_token", "user_required", "unavailable"]
 _MEMBER = [*_USER, "organization_not_found"]
 _MANAGER = [*_MEMBER, "organization_closed", "role_required"]
 _BODY = ["body_too_large", "unsupported_media_type"]
@@ -94,7 +94,8 @@ def _with_role(row: Row) -> Row:
     responses=refuses(
         *_USER,
         *_BODY,
-        *["email_not_verified", "organization_limit_reached", "idempotency_conflict"],
+        *["email_not_verified", "debt_outstanding"],
+        *["organization_limit_reached", "idempotency_conflict"],
     ),
 )
 async def create_organization(

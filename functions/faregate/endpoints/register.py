@@ -67,7 +67,8 @@ def _registration(row: Row, key: str, response: Response) -> Registration:
     "/v1/register",
     status_code=201,
     responses=refuses(
-        *["invalid_request", "unauthenticated", "invalid_token", "email_not_verified"],
+        *["invalid_request", "unauthenticated", "invalid_token", "user_required"],
+        "email_not_verified",
         *["already_registered", "idempotency_conflict", "body_too_large"],
         *["unsupported_media_type", "unavailable"],
     ),
