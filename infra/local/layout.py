@@ -147,9 +147,8 @@ class Layout:
 
     def functions_environment(self, way: str = WAYS[0]) -> dict[str, str]:
         """Set what functions read that go this way into the database, as a deployment does."""
-        is_direct = way == "postgres"
         return {
-            **({"DATABASE_URL": self.database("faregate_functions")} if is_direct else {}),
+            "DATABASE_URL": self.database("faregate_functions") if way == "postgres" else "",
             "DATABASE_POOL_SIZE": "8",
             "SUPABASE_URL": self.supabase_url,
             "TOKEN_SIGNING_KEY": json.dumps(self.reader_key.private_jwk),

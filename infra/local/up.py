@@ -51,6 +51,7 @@ class Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._way = _way()
         self._cluster = Cluster("data", layout.database_port, layout.secrets.database_password)
         self._children: list[Child] = []
 
@@ -83,7 +84,7 @@ class Supervisor:
         self._spawn(
             "gateway",
             _uvicorn("infra.local.gateway", layout.api_port),
-            environment | layout.functions_environment(_way()),
+            environment | layout.functions_environment(self._way),
         )
         with step(f"PostgREST on port {layout.rest_port}"):
             self._wait_for(layout.postgrest_url)

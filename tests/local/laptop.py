@@ -67,9 +67,9 @@ class Laptop:
         )
 
     @contextmanager
-    def up(self) -> Iterator[Running]:
+    def up(self, **settings: str) -> Iterator[Running]:
         """Do `make up` and wait until it serves; press Ctrl-C at the end."""
-        process = self.start("infra.local.up")
+        process = self.start("infra.local.up", **settings)
         try:
             running = Running(process, told_until("Logs:", process), self.stack())
             yield running

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -65,6 +66,32 @@ def test_a_database_of_other_migrations_is_made_anew(laptop: Laptop) -> None:
     passport = (laptop.state / "admin-passport").read_text()
     assert passport != before.stack.admin_passport
     assert laptop.has_left_nothing(set())
+
+
+def test_everything_runs_on_the_other_way_into_the_database(laptop: Laptop) -> None:
+    with laptop.up(FAREGATE_DATABASE="supabase") as running:
+        assert _database_urls(running.process.pid) == {b"DATABASE_URL="}
+        status, told, complaint = laptop.run("infra.demo")
+    assert (status, complaint) == (0, "")
+    assert told.rstrip().endswith("verify: 0 differences")
+    with laptop.up() as running:
+        (url,) = _database_urls(running.process.pid)
+        assert url.startswith(b"DATABASE_URL=postgresql://faregate_functions:")
+
+
+def _database_urls(supervisor: int) -> set[bytes]:
+    """Tell which database the gateway was told of."""
+    (gateway,) = [pid for pid, command in family(supervisor).items() if "local.gateway" in command]
+    settings = Path(f"/proc/{gateway}/environ").read_bytes().split(b"\0")
+    return {each for each in settings if each.startswith(b"DATABASE_URL=")}
+
+
+def test_a_way_that_is_none_is_refused(laptop: Laptop) -> None:
+    assert laptop.run("infra.local.up", FAREGATE_DATABASE="mysql") == (
+        1,
+        "",
+        "faregate: FAREGATE_DATABASE must be one of postgres, supabase, not 'mysql'.\n",
+    )
 
 
 def test_verify_without_a_stack_says_so(laptop: Laptop) -> None:
