@@ -161,6 +161,20 @@ def run_dry(customer: Customer) -> None:
     )
 
 
+def read_postgres(customer: Customer) -> None:
+    """Read the ledger straight from Postgres: of all customers' rows, one's own."""
+    token = customer.post("/v1/token")["token"]
+    headers = {"apikey": customer.stack.publishable_key, "Authorization": f"Bearer {token}"}
+    url = f"{customer.stack.rest_url}/transactions"
+    answer = customer.http.get(url, headers=headers, params={"order": "sequence.asc"})
+    _expect(answer.is_success, f"PostgREST answered {answer.status_code}")
+    rows = answer.json()
+    total = sum(row["amount_micros"] for row in rows)
+    _expect(len({row["organization_id"] for row in rows}) == 1, "others' rows were told")
+    _expect(total == rows[-1]["balance_micros"], "the rows do not add up to the balance")
+    _line("own ledger by PostgREST, summed up", f"{total} µ$", f"{len(rows)} rows")
+
+
 def revoke(customer: Customer) -> None:
     """End a passport: the next call with it is refused."""
     second = customer.post("/v1/passports", {"name": "laptop", "permissions": ["read"]})
@@ -194,7 +208,8 @@ def main() -> None:
     with stack() as running, httpx.Client(timeout=60, trust_env=False) as http:
         customer = Customer(running, http)
         say("")
-        for act in (register, buy_credits, run_a_session, run_dry, revoke, print_ledger):
+        acts = (register, buy_credits, run_a_session, run_dry, read_postgres, revoke, print_ledger)
+        for act in acts:
             act(customer)
         say("")
 
