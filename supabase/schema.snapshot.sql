@@ -179,6 +179,7 @@ create view api.auto_top_ups (
      CROSS JOIN LATERAL ( SELECT COALESCE(sum(t.amount_micros), 0::numeric)::bigint AS charged_micros
            FROM billing.top_ups t
           WHERE t.organization_id = a.organization_id AND t.kind = 'automatic'::billing.top_up_kind AND (t.status <> ALL (ARRAY['failed'::billing.top_up_status, 'expired'::billing.top_up_status])) AND t.created_at >= date_trunc('month'::text, billing.now(), 'UTC'::text)) m;
+CREATE TRIGGER auto_top_ups_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.auto_top_ups FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.auto_top_ups to authenticated, faregate_reader;
 
 -- Where two sides disagree, with both amounts, and for how long.
@@ -433,6 +434,7 @@ create view api.receipts (
     p.provider_payment_id
    FROM billing.payments p
      JOIN billing.organizations o ON o.id = p.organization_id;
+CREATE TRIGGER receipts_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.receipts FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.receipts to authenticated, faregate_reader;
 
 -- Runs of the reconciliation and what each did.
@@ -517,6 +519,7 @@ create view api.sessions (
            FROM billing.holds r
           WHERE r.organization_id = s.organization_id AND r.id = s.id
          LIMIT 1) h;
+CREATE TRIGGER sessions_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.sessions FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.sessions to authenticated, faregate_reader;
 
 -- Purchases of credits and how far they are.
@@ -592,6 +595,7 @@ create view api.usage (
    FROM billing.transfers t
   WHERE reason = ANY (ARRAY['session'::billing.reason, 'capture'::billing.reason])
   GROUP BY organization_id, ((date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date), (billing.statement_kind(reason));
+CREATE TRIGGER usage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.usage to authenticated, faregate_reader;
 
 -- The balance: available = settled − held, and what is owed, in µ$.
@@ -1669,7 +1673,7 @@ create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amoun
 grant execute on routine api.create_grant(jsonb,uuid,bigint,text,smallint,timestamp with time zone,timestamp with time zone,text) to faregate_functions, service_role;
 
 -- Invites an address to an organization, in place of an open invitation of the same address.
-create function api.create_invitation(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a65338acd69dd665fe831491ada64fa';
+create function api.create_invitation(p_caller jsonb, p_organization_id uuid, p_email text, p_role text, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4ef6cd809344469ccdb669d77ffc9aca';
 grant execute on routine api.create_invitation(jsonb,uuid,text,text,text) to faregate_functions, service_role;
 
 -- Makes one more organization of a signed-in user, on the free plan.
@@ -2141,7 +2145,7 @@ create function billing.verify_next(p_after uuid, p_is_full boolean) returns TAB
 
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
-create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'dc401727b835c2b07b7c7221c23ca54f';
+create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'a010f258f7a4215ad41a1d0dc67d8728';
 
 create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
 

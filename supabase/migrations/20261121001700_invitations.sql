@@ -182,7 +182,9 @@ begin
         jsonb_build_object('organization_id', p_organization_id, 'invitation_id', v_id)
     );
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
-    values (p_organization_id, p_actor, 'create_invitation', v_id, jsonb_build_object('role', p_role));
+    values (
+        p_organization_id, p_actor, 'create_invitation', v_id, jsonb_build_object('role', p_role)
+    );
     return v_id;
 end
 $$;
@@ -212,7 +214,9 @@ declare
     v_id uuid;
 begin
     perform billing.find_inviter(p_caller, p_organization_id);
-    v_stored := billing.replay(p_organization_id, p_idempotency_key, 'create_invitation', v_request);
+    v_stored := billing.replay(
+        p_organization_id, p_idempotency_key, 'create_invitation', v_request
+    );
     if v_stored is not null then
         return query select jsonb_populate_record(null::api.invitations, v_stored), true;
         return;

@@ -71,6 +71,17 @@ api.holds, api.sessions, api.usage, api.notifications,
 api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
+-- Of a view that cannot be written through, Postgres says so first (PostgREST: 500). With these it
+-- asks first who may, as everywhere: nobody.
+create trigger sessions_are_read instead of insert or update or delete on api.sessions
+for each row execute function billing.refuse_change();
+create trigger usage_is_read instead of insert or update or delete on api.usage
+for each row execute function billing.refuse_change();
+create trigger receipts_are_read instead of insert or update or delete on api.receipts
+for each row execute function billing.refuse_change();
+create trigger auto_top_ups_are_read instead of insert or update or delete on api.auto_top_ups
+for each row execute function billing.refuse_change();
+
 -- The views run with their reader's rights: these are the functions and columns that they use.
 -- Without usage of schema billing nobody reaches them but through a view.
 grant execute on function

@@ -340,6 +340,8 @@ _RULES: dict[str, LiteralString] = {
         select t.tgrelid::regclass
         from pg_trigger as t
         where t.tgfoid = 'billing.refuse_change()'::regprocedure
+            -- Views have nothing to be emptied of.
+            and t.tgtype & 64 = 0
         group by t.tgrelid
         having bit_or(t.tgtype & (8 | 16 | 32)) <> 8 | 16 | 32
     """,

@@ -18,7 +18,7 @@ from tests.harness.operations import ABSENT
 _COUNTED = {"Prefer": "count=exact"}
 # The door's answers: the role may not, nobody can, there is no such thing, nor such a schema.
 _MAY_NOT = {(401, "42501"), (403, "42501")}
-_NOT_WRITABLE = {(500, "55000"), (405, "PGRST105")}
+_NOT_WRITABLE = {(405, "PGRST105")}
 _ABSENT = {(404, "42P01"), (404, "PGRST202")}
 _CLOSED = 406
 
