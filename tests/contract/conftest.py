@@ -32,34 +32,20 @@ class Everything:
 
 
 @pytest.fixture(scope="session")
-def _everything(
-    cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest
-) -> Iterator[dict[str, Everything]]:
+def _everything(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Iterator[Everything]:
     with template.clone() as database, open_platform(database, cloud) as platform:
         operator, user = platform.operator(), platform.user()
+        settings = postgrest.settings(WAYS[0], database)
         with ExitStack() as loaded:
-            yield {
-                way: Everything(
-                    platform,
-                    {
-                        name: loaded.enter_context(load(portal, name, settings))
-                        for name in FUNCTIONS
-                    },
-                    operator,
-                    user.token,
-                )
-                for way in WAYS
-                for settings in [postgrest.settings(way, database)]
+            functions = {
+                name: loaded.enter_context(load(portal, name, settings)) for name in FUNCTIONS
             }
+            yield Everything(platform, functions, operator, user.token)
 
 
 @pytest.fixture
-def everything(
-    _everything: dict[str, Everything], postgrest: Postgrest, way: str
-) -> Iterator[Everything]:
+def everything(_everything: Everything) -> Iterator[Everything]:
     """Give every function; whatever a test tries must leave no trace."""
-    everything = _everything[way]
-    postgrest.settings(way, everything.platform.database)
-    before = everything.platform.contents()
-    yield everything
-    assert everything.platform.contents() == before
+    before = _everything.platform.contents()
+    yield _everything
+    assert _everything.platform.contents() == before

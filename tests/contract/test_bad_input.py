@@ -6,12 +6,9 @@ import re
 import pytest
 
 from faregate.function import FUNCTIONS
-from infra.local.layout import WAYS
 from tests.contract.conftest import Everything
 from tests.harness.answers import problem
 from tests.harness.operations import ABSENT, OPERATIONS, Operation
-
-pytestmark = pytest.mark.parametrize("way", WAYS, indirect=True)
 
 WITH_BODY = [each for each in OPERATIONS if each.body is not None]
 # Safe to repeat by themselves.
