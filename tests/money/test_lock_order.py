@@ -157,7 +157,10 @@ def test_a_session_that_costs_nothing_is_not_started_while_its_organization_is_c
     ledger: Ledger,
 ) -> None:
     customer = ledger.register()
-    ledger.run("update billing.organizations set plan_id = 'admin' where id = %s", customer.id)
+    ledger.run(
+        "insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)"
+        " values ('free', 'session.small', 'hour', 0, billing.now())"
+    )
 
     def start(own: Ledger) -> Row:
         try:

@@ -1,5 +1,6 @@
 """Stand-in for Supabase Auth (GoTrue): sign-up, invitation, sign-in by password or mail, tokens."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -46,6 +47,7 @@ class Auth:
     ) -> None:
         self._url, self._key, self._jwks, self._keys = url, key, jwks, keys
         self._users, self._store = users, store
+        self._mailing = asyncio.Lock()
         self._public_key = jwt.PyJWK(key.public_jwk)
         self.router = APIRouter(prefix="/auth/v1")
         self._route("/signup", self.sign_up, "POST")
@@ -223,21 +225,23 @@ class Auth:
         """Leave a message with a link; none where the user's state is not that of the kind."""
         token = f"{randbelow(10**6):06}"
         token_hash = _token_hash(email, token)
-        if kind == "magiclink":
-            user = await self._users.expect_sign_in(email, token_hash)
-        else:
-            user = await self._users.expect_confirmation(
-                email, token_hash, invited=kind == "invite"
-            )
-        if user is not None:
-            asked = {"token": token_hash, "type": kind}
-            if redirect_to := request.query_params.get("redirect_to"):
-                asked["redirect_to"] = redirect_to
-            link = f"{self._url}/verify?{urlencode(asked)}"
-            message = {"email": email, "type": kind, "token": token}
-            self._store.put(
-                "mail", email, {**message, "token_hash": token_hash, "action_link": link}
-            )
+        # The message that lies on top must be the one whose link works.
+        async with self._mailing:
+            if kind == "magiclink":
+                user = await self._users.expect_sign_in(email, token_hash)
+            else:
+                user = await self._users.expect_confirmation(
+                    email, token_hash, invited=kind == "invite"
+                )
+            if user is not None:
+                asked = {"token": token_hash, "type": kind}
+                if redirect_to := request.query_params.get("redirect_to"):
+                    asked["redirect_to"] = redirect_to
+                link = f"{self._url}/verify?{urlencode(asked)}"
+                message = {"email": email, "type": kind, "token": token}
+                self._store.put(
+                    "mail", email, {**message, "token_hash": token_hash, "action_link": link}
+                )
         return user
 
     async def _confirm(self, token_hash: str) -> dict[str, Any]:
