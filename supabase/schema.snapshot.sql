@@ -2010,7 +2010,7 @@ create function billing.expire_wallet(p_organization_id uuid) returns integer la
 
 create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
 
-create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '9a783f9f0e4aaecc71c7d371affaccb3';
+create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'dbeab7a792ad01d9807cb840d8f277d8';
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 

@@ -1,7 +1,7 @@
 """Pieces that several contracts share: texts, keys, pages."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Header, Query, Response
@@ -26,6 +26,9 @@ Email = Annotated[
     ),
 ]
 """An address of a mailbox."""
+
+Role = Literal["owner", "admin", "member"]
+"""What a member is in an organization."""
 
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_LINE)

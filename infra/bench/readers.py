@@ -183,17 +183,7 @@ def _postgrest(stage: Stage, layout: Layout) -> Iterator[int]:
     process = children.spawn(
         [str(paths.postgrest_binary())],
         paths.LOGS / "postgrest-bench.log",
-        env={
-            **os.environ,
-            "PGRST_DB_URI": stage.authenticator_url,
-            "PGRST_DB_SCHEMAS": "api",
-            "PGRST_DB_EXTRA_SEARCH_PATH": "",
-            "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_JWT_SECRET": json.dumps(layout.jwks),
-            "PGRST_SERVER_HOST": "127.0.0.1",
-            "PGRST_SERVER_PORT": str(port),
-            "PGRST_LOG_LEVEL": "error",
-        },
+        env={**os.environ, **layout.postgrest_environment(stage.authenticator_url, port)},
     )
     try:
         wait_until_up(process, port)

@@ -145,6 +145,22 @@ class Layout:
         password = self.secrets.database_password
         return f"postgresql://{role}:{password}@127.0.0.1:{self.database_port}/{DATABASE}"
 
+    def postgrest_environment(self, database_url: str, port: int) -> dict[str, str]:
+        """Set what PostgREST reads, as a Supabase project with our config.toml has it."""
+        return {
+            "PGRST_DB_URI": database_url,
+            "PGRST_DB_SCHEMAS": "api",
+            "PGRST_DB_EXTRA_SEARCH_PATH": "",
+            "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_DB_MAX_ROWS": "1000",  # a Supabase project's default
+            # No PGRST_JWT_AUD: users' tokens name another audience than passports'. Nobody else
+            # signs with these keys, and whoever is no member and no passport reads nothing.
+            "PGRST_JWT_SECRET": json.dumps(self.jwks),
+            "PGRST_SERVER_HOST": "127.0.0.1",
+            "PGRST_SERVER_PORT": str(port),
+            "PGRST_LOG_LEVEL": "warn",
+        }
+
     def functions_environment(self, way: str = WAYS[0]) -> dict[str, str]:
         """Set what functions read that go this way into the database, as a deployment does."""
         return {

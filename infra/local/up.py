@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import json
 import os
 import signal
 import socket
@@ -71,7 +70,8 @@ class Supervisor:
         admin_passport = self._admin_passport()
 
         # The rest starts side by side: reading the code is what takes the time.
-        self._spawn("PostgREST", [_postgrest()], self._postgrest_environment())
+        postgrest = layout.postgrest_environment(layout.database("authenticator"), layout.rest_port)
+        self._spawn("PostgREST", [_postgrest()], {**os.environ, **postgrest})
         environment = {
             **os.environ,
             "PYTHONPATH": f"{paths.ROOT}:{paths.ROOT / 'functions'}",
@@ -149,22 +149,6 @@ class Supervisor:
                 )
             write_private(_ADMIN_PASSPORT, key)
         return _ADMIN_PASSPORT.read_text()
-
-    def _postgrest_environment(self) -> dict[str, str]:
-        layout = self._layout
-        return {
-            **os.environ,
-            "PGRST_DB_URI": layout.database("authenticator"),
-            "PGRST_DB_SCHEMAS": "api",
-            "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_DB_MAX_ROWS": "1000",  # a Supabase project's default
-            # No PGRST_JWT_AUD: users' tokens name another audience than passports'. Nobody else
-            # signs with these keys, and whoever is no member and no passport reads nothing.
-            "PGRST_JWT_SECRET": json.dumps(layout.jwks),
-            "PGRST_SERVER_HOST": "127.0.0.1",
-            "PGRST_SERVER_PORT": str(layout.rest_port),
-            "PGRST_LOG_LEVEL": "warn",
-        }
 
     def _spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         log = paths.LOGS / f"{name.lower()}.log"

@@ -90,9 +90,7 @@ declare
 begin
     if p_caller ? 'passport_hash' then
         v_actor := (billing.authenticate(p_caller, 'admin')).actor;
-        if not exists (select from billing.organizations as o where o.id = p_organization_id) then
-            raise exception using errcode = 'FG404', message = 'organization_not_found';
-        end if;
+        perform billing.find_customer(p_organization_id);
     else
         perform billing.require_decider(
             billing.find_role(v_user_id, p_organization_id), 'member'

@@ -1,6 +1,5 @@
 """A real PostgREST in front of a test's database, and a client as a customer's browser is one."""
 
-import json
 import os
 import signal
 import subprocess
@@ -63,19 +62,9 @@ class Postgrest:
 
     def _environment(self, database: Database) -> dict[str, str]:
         port = httpx.URL(self._cloud.postgrest_url).port
-        return {
-            "PGRST_DB_URI": database.url("authenticator"),
-            "PGRST_DB_SCHEMAS": "api",
-            "PGRST_DB_EXTRA_SEARCH_PATH": "",
-            "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_DB_MAX_ROWS": "1000",
-            "PGRST_DB_POOL": "4",
-            "PGRST_DB_CHANNEL_ENABLED": "false",
-            "PGRST_JWT_SECRET": json.dumps(self._cloud.layout.jwks),
-            "PGRST_SERVER_HOST": "127.0.0.1",
-            "PGRST_SERVER_PORT": str(port),
-            "PGRST_LOG_LEVEL": "error",
-        }
+        assert port
+        project = self._cloud.layout.postgrest_environment(database.url("authenticator"), port)
+        return project | {"PGRST_DB_POOL": "4", "PGRST_DB_CHANNEL_ENABLED": "false"}
 
 
 class Rest:

@@ -16,6 +16,7 @@ from faregate.contract import (
     IdempotencyKey,
     Limit,
     Page,
+    Role,
     mark_replayed,
     page,
 )
@@ -24,8 +25,6 @@ from faregate.function import Answer, Body, new_router, use
 
 router = new_router("invitations")
 backends = (Database, UserTokens)
-
-Role = Literal["owner", "admin", "member"]
 
 _INVITER_REFUSALS = (
     *("invalid_request", "unauthenticated", "invalid_passport", "invalid_token"),

@@ -1,6 +1,6 @@
 """Organizations and their members. For people: no passport opens these addresses."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Body as JsonBody
@@ -18,6 +18,7 @@ from faregate.contract import (
     Name,
     Organization,
     Page,
+    Role,
     Wallet,
     mark_replayed,
     page,
@@ -27,8 +28,6 @@ from faregate.function import Answer, Body, new_router, use
 
 router = new_router("organizations")
 backends = (Database, UserTokens)
-
-Role = Literal["owner", "admin", "member"]
 
 _USER = ["invalid_request", "unauthenticated", "invalid_token", "user_required", "unavailable"]
 _MEMBER = [*_USER, "organization_not_found"]
