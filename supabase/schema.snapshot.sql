@@ -28,7 +28,7 @@ create schema ops;
 
 -- An account is (organization, account). The wallet keeps a running balance; any other's balance is
 -- the sum of its transfers: what it was credited less what it was debited.
-create type billing.account as enum ('wallet', 'debt', 'provider_clearing', 'provider_fees', 'promotion', 'expired', 'revenue_sessions', 'revenue_usage');
+create type billing.account as enum ('wallet', 'debt', 'provider_clearing', 'provider_fees', 'promotion', 'expired', 'revenue_sessions', 'revenue_usage', 'revenue_storage', 'revenue_spaces');
 
 -- A positive amount of money in µ$, at most a billion dollars: sums of them stay far from the end of
 -- a bigint.
@@ -86,14 +86,15 @@ create type billing.discrepancy_kind as enum ('payment_not_credited', 'payment_u
 
 create type billing.grant_category as enum ('promotional', 'paid');
 
--- session: renewed and captured by sweeps. usage: opened, captured and released by an operator.
-create type billing.hold_kind as enum ('session', 'usage');
+-- session: renewed and captured by sweeps. storage: likewise, by accrual. usage: opened, captured and
+-- released by an operator.
+create type billing.hold_kind as enum ('session', 'usage', 'storage');
 
 create type billing.hold_outcome as enum ('captured', 'released', 'expired');
 
 -- What a row is about. Each topic has a task queue and a function of its name, but for notification:
 -- those are read by the customer.
-create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'send_invitation', 'notification');
+create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'send_invitation', 'provision_storage', 'provision_identity', 'clone_space', 'notification');
 
 create type billing.payment_outcome as enum ('credited', 'already_credited', 'awaiting_payment', 'payment_failed', 'checkout_expired', 'refund_recorded', 'dispute_recorded', 'card_saved', 'needs_review', 'unknown_type', 'unknown_top_up', 'foreign_account', 'foreign_mode');
 
@@ -109,7 +110,7 @@ create type billing.period as (
 );
 
 -- What a transfer is for.
-create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
+create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'storage', 'space', 'space_refund', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
 
 -- The answer of both registrations.
 create type billing.registration as (
@@ -129,6 +130,17 @@ create type billing.statement_line as (
     amount_micros bigint,
     count bigint
 );
+
+create type billing.storage_access as enum ('write', 'read');
+
+-- bucket: objects at Google or any S3 endpoint. filestore: a file share.
+create type billing.storage_kind as enum ('bucket', 'filestore');
+
+create type billing.storage_provider as enum ('gcs', 's3', 'filestore');
+
+-- requested, provisioning: not there yet and not charged. ready: charged. grace, read_only,
+-- deletion_notice: the money has run out. deleting, deleted: given up. failed: it could not be made.
+create type billing.storage_status as enum ('requested', 'provisioning', 'ready', 'grace', 'read_only', 'deletion_notice', 'deleting', 'deleted', 'failed');
 
 create type billing.top_up_kind as enum ('checkout', 'automatic');
 
@@ -257,15 +269,15 @@ grant select on table api.grants to authenticated, faregate_reader;
 
 -- Money that is reserved, and what became of it.
 create view api.holds (
-    id uuid, -- Time-ordered (UUIDv7); a session's hold has the session's id.
+    id uuid, -- Time-ordered (UUIDv7); a session's or storage resource's hold has its id.
     organization_id uuid, -- The organization it belongs to.
-    kind billing.hold_kind, -- session: kept by sweeps while a session runs. usage: opened and captured by an operator.
+    kind billing.hold_kind, -- session: kept by sweeps while a session runs. storage: kept by accrual while it is rented. usage: opened and captured by an operator.
     status text, -- open, captured, released or expired. What an expired one still holds is given back by the cron.
     amount_micros bigint, -- Reserved so far in µ$, what was captured of it included; once closed, what was captured.
     captured_micros bigint, -- What of it was taken, in µ$.
     held_micros bigint, -- What it still keeps, in µ$: amount − captured.
     description text, -- What an operator says that it is for; only of usage.
-    expires_at timestamp with time zone -- Until when it keeps money (UTC); a session is paid for until then.
+    expires_at timestamp with time zone -- Until when it keeps money (UTC); a session or storage is paid for until then.
 ) with (security_invoker=true) as
  SELECT id,
     organization_id,
@@ -334,7 +346,7 @@ grant select on table api.members to authenticated, faregate_reader;
 
 -- What an organization is told: what happened, why, and what it is about.
 create view api.notifications (
-    id uuid, -- Time-ordered (UUIDv7). It names the task.
+    id uuid, -- Time-ordered (UUIDv7). The task is named after it.
     organization_id uuid, -- The organization it belongs to.
     kind text, -- What happened.
     reason text, -- Why, where there is a choice of reasons.
@@ -521,6 +533,91 @@ create view api.sessions (
          LIMIT 1) h;
 CREATE TRIGGER sessions_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.sessions FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.sessions to authenticated, faregate_reader;
+
+-- Rented storage with its cost as of now.
+create view api.storage (
+    id uuid,
+    organization_id uuid, -- The organization it belongs to.
+    kind billing.storage_kind, -- bucket or filestore.
+    region text, -- Where it is.
+    name text, -- What its owner calls it. Nothing in the cloud is named after it.
+    workspace_id uuid, -- The workspace that it is attached to; null: none.
+    status billing.storage_status, -- requested, provisioning, ready, grace, read_only, deletion_notice, deleting, deleted or failed.
+    status_since timestamp with time zone, -- Since when (UTC) it has been that.
+    size_gb integer, -- How many GB (2³⁰ bytes) are rented. Of a bucket it is the quota.
+    resize_to_gb integer, -- The size in GB that it is being given; null: it keeps the one it has.
+    included_gb integer, -- How many of its GB cost nothing: what comes with a registration.
+    used_bytes bigint, -- What was in it when it was last measured.
+    measured_at timestamp with time zone, -- When that was (UTC); null: not yet.
+    soft_delete_days smallint, -- For how many days a deleted object can be restored; 0: not at all.
+    delete_after_days smallint, -- After how many days its objects are deleted by themselves; null: never.
+    gb_month_price_micros bigint, -- What a GB-month (730 hours) costs, in µ$, at present or at last; null: it is not charged yet.
+    cost_micros bigint, -- In µ$: what was charged so far plus what has run since.
+    charged_micros bigint, -- What was charged so far, in µ$.
+    unpaid_micros bigint, -- What of its cost neither a charge nor a hold covers, in µ$: what to top up to keep it.
+    held_micros bigint, -- What is held for it, in µ$.
+    paid_until timestamp with time zone, -- Until when money is held for it (UTC).
+    resource_name text, -- Its name in the cloud: the bucket or the file share's instance; null: it is not there.
+    access billing.storage_access, -- What the organization's service account may do with it: write or read; null: it is not there.
+    mount text, -- Of a file share: what is mounted, address:/share.
+    failure text, -- Why it failed, or why the last change did not succeed yet.
+    created_at timestamp with time zone, -- When it was asked for (UTC).
+    ready_at timestamp with time zone, -- The first second that is charged (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone -- When the cloud no longer had it (UTC); null: it may still have it.
+) with (security_invoker=true) as
+ SELECT s.id,
+    s.organization_id,
+    s.kind,
+    s.region_id AS region,
+    s.name,
+    s.workspace_id,
+    s.status,
+    s.status_since,
+    s.size_gb,
+    s.resize_to_gb,
+    s.included_gb,
+    s.used_bytes,
+    s.measured_at,
+    s.soft_delete_days,
+    s.delete_after_days,
+    p.gb_month_price_micros,
+    c.cost_micros,
+    h.captured_micros AS charged_micros,
+    GREATEST(c.cost_micros - h.amount_micros, 0::bigint) AS unpaid_micros,
+    h.amount_micros - h.captured_micros AS held_micros,
+        CASE
+            WHEN s.ready_at IS NOT NULL AND h.due_at IS NOT NULL THEN h.expires_at
+            ELSE NULL::timestamp with time zone
+        END AS paid_until,
+        CASE
+            WHEN s.applied_access IS NOT NULL THEN s.resource_name
+            ELSE NULL::text
+        END AS resource_name,
+    s.applied_access AS access,
+    s.mount,
+    s.failure,
+    s.created_at,
+    s.ready_at,
+    s.deleted_at
+   FROM billing.storage s
+     CROSS JOIN LATERAL ( SELECT r.amount_micros,
+            r.captured_micros,
+            r.captured_until,
+            r.expires_at,
+            r.due_at
+           FROM billing.holds r
+          WHERE r.organization_id = s.organization_id AND r.id = s.id
+         LIMIT 1) h
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN h.due_at IS NULL THEN h.captured_micros
+                    ELSE billing.storage_cost(s.organization_id, s.id, GREATEST(h.captured_until, billing.now()))
+                END AS cost_micros) c
+     LEFT JOIN LATERAL ( SELECT r.gb_month_price_micros
+           FROM billing.storage_periods r
+          WHERE r.organization_id = s.organization_id AND r.storage_id = s.id
+          ORDER BY r.starts_at DESC
+         LIMIT 1) p ON true;
 
 -- Purchases of credits and how far they are.
 create view api.top_ups (
@@ -756,12 +853,12 @@ grant select (amount_micros, category, effective_at, expires_at, id, is_used_up,
 -- opened.
 create table billing.holds (
     organization_id uuid not null, -- The organization it belongs to.
-    id uuid not null, -- Time-ordered (UUIDv7); a session's hold has the session's id.
-    kind billing.hold_kind not null, -- session: kept by sweeps while a session runs. usage: opened and captured by an operator.
+    id uuid not null, -- Time-ordered (UUIDv7); a session's or storage resource's hold has its id.
+    kind billing.hold_kind not null, -- session: kept by sweeps while a session runs. storage: kept by accrual while it is rented. usage: opened and captured by an operator.
     amount_micros bigint not null, -- Reserved so far in µ$, what was captured of it included; once closed, what was captured.
     captured_micros bigint not null default 0, -- What of it was taken, in µ$.
-    captured_until timestamp with time zone not null default billing.now(), -- A session is charged up to then (UTC): a clock that is set back does not count that time again.
-    expires_at timestamp with time zone not null, -- Until when it keeps money (UTC); a session is paid for until then.
+    captured_until timestamp with time zone not null default billing.now(), -- A session or storage is charged up to then (UTC): a clock that is set back does not count that time again.
+    expires_at timestamp with time zone not null, -- Until when it keeps money (UTC); a session or storage is paid for until then.
     is_final boolean not null, -- Whether nothing more can be held beyond expires_at.
     due_at timestamp with time zone, -- When a sweep must renew or close it (UTC); null: it is closed.
     outcome billing.hold_outcome, -- What became of it; only of a closed hold of usage.
@@ -855,22 +952,30 @@ CREATE UNIQUE INDEX organizations_unclaimed_email_key ON billing.organizations U
 create policy readers on billing.organizations as permissive for select to authenticated, faregate_reader using ((id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (billing_email, closed_at, created_at, id, name, plan_id) on table billing.organizations to authenticated, faregate_reader;
 
--- What a committed transaction wants done outside. A task queue is told after the commit; the row's
--- id names the task, so telling it twice makes one task.
+-- What a committed transaction wants done outside. A task queue is told after the commit; the row
+-- names the task, so telling it twice makes one task. The task's function acknowledges the row in the
+-- transaction that records what became of it; one that nobody acknowledged within an hour is told to
+-- the queue once more, under another name.
 create table billing.outbox (
     organization_id uuid not null, -- The organization it belongs to.
-    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). It names the task.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). The task is named after it.
     topic billing.outbox_topic not null, -- What it is about: a task queue and a function of this name, or a notification.
     payload jsonb not null, -- What the task or the customer is told.
     run_at timestamp with time zone not null default billing.now(), -- The task runs no sooner (UTC).
-    enqueued_at timestamp with time zone, -- When the task queue had it (UTC); null: it waits for that.
+    tell_at timestamp with time zone not null default billing.now(), -- When its queue is to be told (UTC), for the first time or again.
+    enqueued_at timestamp with time zone, -- When the task queue last had it (UTC); null: it waits for that.
+    enqueues smallint not null default 0, -- How many times the task queue had it.
+    attempts integer not null default 0, -- How many times its function began, where that is counted.
+    leased_until timestamp with time zone, -- Until then (UTC) one run of its function is on it and others wait; null: none is.
+    failure text, -- Why the last attempt failed; null: it did not.
+    acknowledged_at timestamp with time zone, -- When its function said that nothing is left to do (UTC); null: something is.
     created_at timestamp with time zone not null default billing.now(), -- When it was written (UTC).
     constraint outbox_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
     constraint outbox_pkey PRIMARY KEY (organization_id, id)
 );
 alter table billing.outbox enable row level security;
 CREATE INDEX outbox_notifications ON billing.outbox USING btree (organization_id, id) WHERE (topic = 'notification'::billing.outbox_topic);
-CREATE INDEX outbox_waiting ON billing.outbox USING btree (topic, id) WHERE ((enqueued_at IS NULL) AND (topic <> 'notification'::billing.outbox_topic));
+CREATE INDEX outbox_to_tell ON billing.outbox USING btree (topic, tell_at) WHERE ((acknowledged_at IS NULL) AND (topic <> 'notification'::billing.outbox_topic));
 create policy readers on billing.outbox as permissive for select to authenticated, faregate_reader using (((topic = 'notification'::billing.outbox_topic) AND (organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable)))));
 grant select (created_at, id, organization_id, payload, topic) on table billing.outbox to authenticated, faregate_reader;
 
@@ -961,10 +1066,18 @@ create table billing.plans (
     registration_bonus_micros bigint not null default 0, -- Promotional money in µ$ for a new organization whose owner never had it.
     plan_after_top_up_id text, -- Where the first paid top-up moves an organization; null: nowhere.
     max_passports integer not null default 100, -- How many live passports an organization may have at a time.
+    storage_window_seconds integer not null default 86400, -- How many seconds ahead money is held for rented storage. Half a window before its end it is renewed.
+    storage_grace_seconds integer not null default 259200, -- For how many seconds storage stays as it is when the money for it has run out.
+    storage_read_only_seconds integer not null default 604800, -- For how many seconds after that it can only be read, before its deletion is announced.
+    storage_notice_seconds integer not null default 604800, -- How many seconds lie between that announcement and the deletion.
+    initial_storage_gb integer not null default 0, -- The size in GB of the bucket that comes with a registration, free of charge; 0: none does.
     constraint plans_id_is_a_word CHECK ((id ~ '^[a-z]{2,32}$'::text)),
+    constraint plans_initial_storage_not_negative CHECK ((initial_storage_gb >= 0)),
     constraint plans_max_passports_positive CHECK ((max_passports > 0)),
     constraint plans_registration_bonus_not_negative CHECK ((registration_bonus_micros >= 0)),
     constraint plans_session_window_is_sane CHECK (((session_window_seconds >= 60) AND (session_window_seconds <= 86400))),
+    constraint plans_storage_steps_not_negative CHECK ((LEAST(storage_grace_seconds, storage_read_only_seconds, storage_notice_seconds) >= 0)),
+    constraint plans_storage_window_is_sane CHECK (((storage_window_seconds >= 3600) AND (storage_window_seconds <= 31536000))),
     constraint plans_tiers_exist CHECK ((allowed_tiers <@ ARRAY['small'::text, 'medium'::text, 'large'::text, 'xlarge'::text, 'gpu'::text])),
     constraint plans_plan_after_top_up_id_fkey FOREIGN KEY (plan_after_top_up_id) REFERENCES billing.plans(id),
     constraint plans_pkey PRIMARY KEY (id)
@@ -1007,6 +1120,26 @@ create table billing.reconciliations (
     constraint reconciliations_pkey PRIMARY KEY (id)
 );
 alter table billing.reconciliations enable row level security;
+
+-- Where storage can be rented, and who keeps it there. A row more is a region more.
+create table billing.regions (
+    kind billing.storage_kind not null, -- What can be rented there.
+    id text not null, -- What customers call it.
+    provider billing.storage_provider not null, -- Who keeps it: gcs, s3 or filestore.
+    location text not null, -- What the provider calls it: a location of Cloud Storage, a region of S3, a zone of Filestore.
+    endpoint text, -- Of s3: under which name the functions' setting S3_ENDPOINTS has its address and keys.
+    min_gb integer not null default 1, -- The smallest size that the provider makes, in GB.
+    step_gb integer not null default 1, -- Sizes are multiples of so many GB.
+    is_default boolean not null default false, -- Whether it is used where nobody chose.
+    is_open boolean not null default true, -- Whether something new can be rented there.
+    constraint regions_endpoint_is_of_s3 CHECK (((provider = 's3'::billing.storage_provider) = (endpoint IS NOT NULL))),
+    constraint regions_id_is_a_word CHECK ((id ~ '^[a-z][a-z0-9-]{1,30}$'::text)),
+    constraint regions_provider_fits_kind CHECK (((kind = 'filestore'::billing.storage_kind) = (provider = 'filestore'::billing.storage_provider))),
+    constraint regions_sizes_positive CHECK (((min_gb > 0) AND (step_gb > 0))),
+    constraint regions_pkey PRIMARY KEY (kind, id)
+);
+alter table billing.regions enable row level security;
+CREATE UNIQUE INDEX regions_default_key ON billing.regions USING btree (kind) WHERE is_default;
 
 -- Refunds and disputes as the provider last told of them.
 create table billing.reversals (
@@ -1068,6 +1201,85 @@ create table billing.sessions (
 alter table billing.sessions enable row level security;
 create policy readers on billing.sessions as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier) on table billing.sessions to authenticated, faregate_reader;
+
+-- A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
+-- It is paid for until its hold expires.
+create table billing.storage (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null, -- Time-ordered (UUIDv7); its hold has the same.
+    kind billing.storage_kind not null, -- bucket or filestore.
+    region_id text not null, -- Where it is.
+    name text, -- What its owner calls it. Nothing in the cloud is named after it.
+    workspace_id uuid, -- The workspace that it is attached to; null: none.
+    status billing.storage_status not null default 'requested'::billing.storage_status, -- requested, provisioning, ready, grace, read_only, deletion_notice, deleting, deleted or failed.
+    status_since timestamp with time zone not null default billing.now(), -- Since when (UTC) it has been that.
+    size_gb integer not null, -- How many GB (2³⁰ bytes) are rented. Of a bucket it is the quota.
+    resize_to_gb integer, -- The size in GB that it is being given; null: it keeps the one it has.
+    included_gb integer not null default 0, -- How many of its GB cost nothing: what comes with a registration.
+    soft_delete_days smallint not null default 0, -- For how many days a deleted object can be restored; 0: not at all.
+    delete_after_days smallint, -- After how many days its objects are deleted by themselves; null: never.
+    resource_name text not null default ('fg-'::text || translate((gen_random_uuid())::text, '-'::text, ''::text)), -- Its name in the cloud: random, so that nobody can take it before.
+    is_absent boolean not null default true, -- Whether it is certain that the cloud has nothing of that name for it.
+    applied_access billing.storage_access, -- What its principal may do in the cloud: write or read; null: it is not there.
+    applied_size_gb integer, -- The size in GB that the cloud gave it; null: it is not there.
+    applied_principal text, -- The service account that the cloud lets in; null: none yet.
+    mount text, -- Of a file share: what is mounted, address:/share.
+    task_id uuid, -- The row of the outbox that is to make the cloud so; null: nothing is under way.
+    failure text, -- Why it failed, or why the last change did not succeed yet.
+    used_bytes bigint, -- What was in it when it was last measured.
+    measured_at timestamp with time zone, -- When that was (UTC); null: not yet.
+    created_by text not null, -- Who asked for it: passport:<id>, user:<id> or operator; registration: it came with one.
+    created_at timestamp with time zone not null default billing.now(), -- When it was asked for (UTC).
+    ready_at timestamp with time zone, -- The first second that is charged (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone, -- When the cloud no longer had it (UTC); null: it may still have it.
+    constraint storage_delete_after_is_possible CHECK (((delete_after_days >= 1) AND (delete_after_days <= 3650))),
+    constraint storage_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    constraint storage_options_are_of_buckets CHECK (((kind = 'bucket'::billing.storage_kind) OR ((soft_delete_days = 0) AND (delete_after_days IS NULL)))),
+    constraint storage_resource_name_is_ours CHECK ((resource_name ~ '^fg-[0-9a-f]{32}$'::text)),
+    constraint storage_sizes_positive CHECK (((size_gb > 0) AND (resize_to_gb > 0) AND (included_gb >= 0))),
+    constraint storage_soft_delete_is_possible CHECK (((soft_delete_days = 0) OR ((soft_delete_days >= 7) AND (soft_delete_days <= 90)))),
+    constraint storage_hold_fkey FOREIGN KEY (organization_id, id) REFERENCES billing.holds(organization_id, id),
+    constraint storage_region_fkey FOREIGN KEY (kind, region_id) REFERENCES billing.regions(kind, id),
+    constraint storage_workspace_fkey FOREIGN KEY (organization_id, workspace_id) REFERENCES billing.workspaces(organization_id, id),
+    constraint storage_pkey PRIMARY KEY (organization_id, id),
+    constraint storage_resource_name_key UNIQUE (resource_name)
+);
+alter table billing.storage enable row level security;
+CREATE INDEX storage_region ON billing.storage USING btree (kind, region_id);
+CREATE INDEX storage_to_measure ON billing.storage USING btree (measured_at NULLS FIRST) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
+CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id) WHERE (workspace_id IS NOT NULL);
+
+-- How much storage of a kind a plan allows. No row: none.
+create table billing.storage_limits (
+    plan_id text not null, -- The plan.
+    kind billing.storage_kind not null, -- The kind of storage.
+    max_gb integer not null, -- The largest size of one, in GB.
+    max_count integer not null, -- How many an organization may have at a time.
+    constraint storage_limits_positive CHECK (((max_gb > 0) AND (max_count > 0))),
+    constraint storage_limits_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint storage_limits_pkey PRIMARY KEY (plan_id, kind)
+);
+alter table billing.storage_limits enable row level security;
+
+-- During which time a storage resource was charged for how many GB at which price. A new size or
+-- price ends one and begins the next at the same moment.
+create table billing.storage_periods (
+    organization_id uuid not null, -- The organization it belongs to.
+    storage_id uuid not null, -- The storage resource.
+    starts_at timestamp with time zone not null, -- From then on (UTC).
+    ends_at timestamp with time zone, -- Until then (UTC); null: it goes on.
+    billed_gb integer not null, -- For how many GB: what is rented or, where that is more, used, less what is included.
+    price_id uuid not null, -- The row of prices that it froze.
+    gb_month_price_micros bigint not null, -- What a GB-month (730 hours) costs, in µ$, frozen.
+    constraint storage_periods_end_after_start CHECK ((ends_at >= starts_at)),
+    constraint storage_periods_size_not_negative CHECK ((billed_gb >= 0)),
+    constraint storage_periods_price_id_fkey FOREIGN KEY (price_id) REFERENCES billing.prices(id),
+    constraint storage_periods_storage_fkey FOREIGN KEY (organization_id, storage_id) REFERENCES billing.storage(organization_id, id),
+    constraint storage_periods_pkey PRIMARY KEY (organization_id, storage_id, starts_at)
+);
+alter table billing.storage_periods enable row level security;
+CREATE INDEX storage_periods_price ON billing.storage_periods USING btree (price_id);
+CREATE UNIQUE INDEX storage_periods_open_key ON billing.storage_periods USING btree (organization_id, storage_id) WHERE (ends_at IS NULL);
 
 -- The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
 -- the lowest bracket is the smallest top-up there is. Append-only:
@@ -1170,6 +1382,20 @@ create table billing.wallets (
 alter table billing.wallets enable row level security;
 create policy readers on billing.wallets as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (debt_micros, held_micros, organization_id, settled_micros) on table billing.wallets to authenticated, faregate_reader;
+
+-- What belongs together in an organization: spaces, storage and sessions are attached to one.
+create table billing.workspaces (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    name text not null, -- What its people call it; not unique.
+    created_by text not null, -- Who made it: passport:<id>, user:<id> or operator.
+    created_at timestamp with time zone not null default billing.now(), -- When it was made (UTC).
+    deleted_at timestamp with time zone, -- When it was deleted (UTC); null: it was not.
+    constraint workspaces_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    constraint workspaces_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint workspaces_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.workspaces enable row level security;
 
 -- Revenue by day, less what is known to have paid for it: promotional money and the payment
 -- provider's fees for disputes. What the resources themselves cost is not known yet. Adds up the
@@ -1505,7 +1731,13 @@ create view ops.stuck_outbox (
             o_1.topic,
             o_1.payload,
             o_1.run_at,
+            o_1.tell_at,
             o_1.enqueued_at,
+            o_1.enqueues,
+            o_1.attempts,
+            o_1.leased_until,
+            o_1.failure,
+            o_1.acknowledged_at,
             o_1.created_at,
             'not enqueued'::text AS problem
            FROM billing.outbox o_1
@@ -1516,7 +1748,13 @@ create view ops.stuck_outbox (
             o_1.topic,
             o_1.payload,
             o_1.run_at,
+            o_1.tell_at,
             o_1.enqueued_at,
+            o_1.enqueues,
+            o_1.attempts,
+            o_1.leased_until,
+            o_1.failure,
+            o_1.acknowledged_at,
             o_1.created_at,
             'not done'::text AS problem
            FROM billing.holds h
@@ -1528,7 +1766,13 @@ create view ops.stuck_outbox (
             o_1.topic,
             o_1.payload,
             o_1.run_at,
+            o_1.tell_at,
             o_1.enqueued_at,
+            o_1.enqueues,
+            o_1.attempts,
+            o_1.leased_until,
+            o_1.failure,
+            o_1.acknowledged_at,
             o_1.created_at,
             'not done'::text AS problem
            FROM billing.top_ups t
@@ -1540,7 +1784,13 @@ create view ops.stuck_outbox (
             o_1.topic,
             o_1.payload,
             o_1.run_at,
+            o_1.tell_at,
             o_1.enqueued_at,
+            o_1.enqueues,
+            o_1.attempts,
+            o_1.leased_until,
+            o_1.failure,
+            o_1.acknowledged_at,
             o_1.created_at,
             'not done'::text AS problem
            FROM api.invitations i
@@ -1651,6 +1901,10 @@ create view ops.wallets_running_dry (
 -- Makes a user a member of the organization that they were invited to.
 create function api.accept_invitation(p_user_id uuid, p_token_hash text, p_idempotency_key text) returns TABLE(member api.members, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b474b20c2ded663f844005ac832e4d74';
 grant execute on routine api.accept_invitation(uuid,text,text) to faregate_functions, service_role;
+
+-- Charges and renews the storage that is due, for the cron.
+create function api.accrue_storage(p_limit integer) returns TABLE(accrued integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cad2902f9ec51a00490f1f1d52357d06';
+grant execute on routine api.accrue_storage(integer) to faregate_functions, service_role;
 
 -- Notes the provider's checkout of a top-up; the first one stays.
 create function api.attach_checkout(p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '460a8df11c41b3bc5286c52238a57c42';
@@ -1800,8 +2054,8 @@ grant execute on routine api.list_notifications(jsonb,integer,uuid) to faregate_
 create function api.list_organizations(p_user_id uuid, p_limit integer, p_cursor uuid) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a3b37517ad6462e4240b17d0655d1b48';
 grant execute on routine api.list_organizations(uuid,integer,uuid) to faregate_functions, service_role;
 
--- Lists what of a topic waits for a task queue, oldest first.
-create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'bd700773bdddc68a676132ca939631ef';
+-- Lists what of a topic its task queue is to be told now, longest due first.
+create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, name text, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0716e4376856b3da585406eaa08d3872';
 grant execute on routine api.list_outbox(text,integer) to faregate_functions, service_role;
 
 -- Pages through the passports of the caller's organization, newest first.
@@ -1841,7 +2095,7 @@ create function api.list_usage_days(p_caller jsonb, p_from timestamp with time z
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
 -- Notes that the task queue has these rows of the outbox.
-create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a09d1b2b17efa29865ef5c8b48d8f504';
+create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a7d915c1f0d54c0bd0b651d5413be81';
 grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, service_role;
 
 -- Reserves a customer's money for an operator.
@@ -1956,6 +2210,8 @@ grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_function
 create function api.verify_organization(p_reconciliation_id uuid, p_organization_id uuid) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '2870c0c2ae52368ea3e2c00057717a9a';
 grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
 
+create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
+
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
 
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '389324a6cf5447d549931df5f79c226e';
@@ -1973,6 +2229,8 @@ create function billing.authenticate_inviter(p_caller jsonb, p_organization_id u
 create function billing.authenticate_manager(p_user_id uuid, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'dea49a3c73bb58ef4b108739348bafc0';
 
 create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '73d9f26b93cbb2b61995bc64f1e08089';
+
+create function billing.begin_attempt(p_organization_id uuid, p_task_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as 'a3371f2e8a1479bc4960a85a9d9796de';
 
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
@@ -2002,9 +2260,17 @@ create function billing.decides_about(p_role text, p_other_role text) returns bo
 
 create function billing.decline_reason(p_intent jsonb) returns text language sql immutable as 'aec954b98b925cf3745574e7c0318d25';
 
+create function billing.drive_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '68e9c700c265456243b31f488aba58d7';
+
+create function billing.end_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer, p_failure text) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'e57b370dc0f021f1b281823a473181bc';
+
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
 
 create function billing.end_invitation(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c5af7272165521b22d025641dffeafa';
+
+create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1de6118de13a595a41b11ee13cc81c2';
+
+create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd258694c2665e1d67636b319332b4f91';
 
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 
@@ -2052,7 +2318,11 @@ create function billing.lock_session(p_organization_id uuid, p_session_id uuid) 
 
 create function billing.lock_sessions(p_organization_id uuid) returns uuid[] language plpgsql set search_path=pg_catalog, pg_temp as 'd9b74cb8303acbc84f7fce639c5e06f3';
 
+create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '658ab5c3eb13b0ea34ae90ea265ec075';
+
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
+
+create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '8624d6b6b989551ffd0a42b64b1327b1';
 
 create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as 'd884b589cf206c236a55b8a19494930d';
 
@@ -2068,10 +2338,14 @@ create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_n
 
 create function billing.note_reversal(p_object jsonb, p_payment_id text, p_told_at text) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '88692bb4c015ef88a9871be4ff07b8c2';
 
+create function billing.notify(p_organization_id uuid, p_kind text, p_detail jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2f633a566c66760c672a760a9da5d275';
+
 create function billing.now() returns timestamp with time zone language sql parallel safe as '94fc2f526401760006cf0a2bd7692e58';
 grant execute on routine billing.now() to authenticated, faregate_reader;
 
 create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind billing.hold_kind, p_amount_micros bigint, p_expires_at timestamp with time zone, p_is_final boolean, p_due_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7a16b0bb1abc91f994af9be68c0467ce';
+
+create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '47372c1be39c94fab7fd0b06811addf6';
 
 create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
 
@@ -2091,6 +2365,8 @@ create function billing.readable(p_permission text) returns SETOF uuid language 
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
+
+create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '78d7318d89d49dc4521743dece136aef';
 
 create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f85b93fb3b159f6c80b6368bf93d22b9';
 
@@ -2113,11 +2389,17 @@ grant execute on routine billing.session_cost(bigint,timestamp with time zone,ti
 
 create function billing.session_due_at(p_paid_until timestamp with time zone, p_is_last_window boolean, p_window_seconds integer, p_lost_at timestamp with time zone) returns timestamp with time zone language sql stable parallel safe as '6cb64486dcfc241054dca9e9cacbf25f';
 
+create function billing.set_storage_status(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '25f46393c0ad3f3c33190b17a55e2bce';
+
 create function billing.settle_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e017f94cf5ea0811f59eb0fae1fe554a';
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 
+create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f3e6cdb5527dab40cb6a03c10a5730ae';
+
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
+
+create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fe662550bb7ee1908454037f42545756';
 
 create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '02575458f821dbd8347b093160cd09d6';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
@@ -2125,6 +2407,12 @@ grant execute on routine billing.statement_kind(billing.reason) to authenticated
 create function billing.stop_session_payload(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns jsonb language sql stable parallel safe as '9779e7ad971b57a70467650473715bf7';
 
 create function billing.stop_sessions(p_organization_id uuid, p_session_ids uuid[], p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9904938b5b9e9bf31d31016f87798035';
+
+create function billing.storage_cost(p_organization_id uuid, p_storage_id uuid, p_until timestamp with time zone) returns bigint language sql stable parallel safe as '5e5df5306f7c23447f825a368c3f39c3';
+
+create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';
+
+create function billing.storage_price(p_organization_id uuid, p_kind billing.storage_kind, p_now timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as '80fae9cee74aa4b0a4589c7f5ca4c5d3';
 
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
 
@@ -2145,9 +2433,13 @@ create function billing.verify_next(p_after uuid, p_is_full boolean) returns TAB
 
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
+create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
+
 create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'a010f258f7a4215ad41a1d0dc67d8728';
 
 create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
+
+create function billing.write_task(p_organization_id uuid, p_topic billing.outbox_topic, p_payload jsonb) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '05fcd79f5f303dd25977107625f95dca';
 
 create function ops.age_seconds(p_at timestamp with time zone) returns bigint language sql parallel safe as '55f3e579589bf0a967db7dc4420996f5';
 

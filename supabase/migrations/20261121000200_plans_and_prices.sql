@@ -7,13 +7,25 @@ create table billing.plans (
     registration_bonus_micros bigint not null default 0,
     plan_after_top_up_id text references billing.plans (id),
     max_passports integer not null default 100,
+    storage_window_seconds integer not null default 86400,
+    storage_grace_seconds integer not null default 259200,
+    storage_read_only_seconds integer not null default 604800,
+    storage_notice_seconds integer not null default 604800,
+    initial_storage_gb integer not null default 0,
     constraint plans_id_is_a_word check (id ~ '^[a-z]{2,32}$'),
     constraint plans_tiers_exist check (
         allowed_tiers <@ array['small', 'medium', 'large', 'xlarge', 'gpu']
     ),
     constraint plans_session_window_is_sane check (session_window_seconds between 60 and 86400),
     constraint plans_registration_bonus_not_negative check (registration_bonus_micros >= 0),
-    constraint plans_max_passports_positive check (max_passports > 0)
+    constraint plans_max_passports_positive check (max_passports > 0),
+    constraint plans_storage_window_is_sane check (
+        storage_window_seconds between 3600 and 31536000
+    ),
+    constraint plans_storage_steps_not_negative check (
+        least(storage_grace_seconds, storage_read_only_seconds, storage_notice_seconds) >= 0
+    ),
+    constraint plans_initial_storage_not_negative check (initial_storage_gb >= 0)
 );
 alter table billing.plans enable row level security;
 create index plans_plan_after_top_up_id on billing.plans (plan_after_top_up_id);
@@ -29,6 +41,18 @@ comment on column billing.plans.plan_after_top_up_id is
 'Where the first paid top-up moves an organization; null: nowhere.';
 comment on column billing.plans.max_passports is
 'How many live passports an organization may have at a time.';
+
+comment on column billing.plans.storage_window_seconds is
+'How many seconds ahead money is held for rented storage. Half a window before its end it is
+renewed.';
+comment on column billing.plans.storage_grace_seconds is
+'For how many seconds storage stays as it is when the money for it has run out.';
+comment on column billing.plans.storage_read_only_seconds is
+'For how many seconds after that it can only be read, before its deletion is announced.';
+comment on column billing.plans.storage_notice_seconds is
+'How many seconds lie between that announcement and the deletion.';
+comment on column billing.plans.initial_storage_gb is
+'The size in GB of the bucket that comes with a registration, free of charge; 0: none does.';
 
 create table billing.prices (
     id uuid primary key default billing.uuidv7(),
@@ -86,13 +110,15 @@ for each row execute function billing.refuse_change();
 create trigger top_up_brackets_no_truncate before truncate on billing.top_up_brackets
 for each statement execute function billing.refuse_change();
 
-insert into billing.plans
-(id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id)
+insert into billing.plans (
+    id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id, storage_grace_seconds,
+    initial_storage_gb
+)
 values
-('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null),
-('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null),
-('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null),
-('free', array['small'], 5000000, 'pro');
+('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null, 604800, 5),
+('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null, 2592000, 5),
+('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null, 2592000, 0),
+('free', array['small'], 5000000, 'pro', 259200, 5);
 
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select

@@ -13,7 +13,9 @@ create type billing.account as enum (
     'promotion',
     'expired',
     'revenue_sessions',
-    'revenue_usage'
+    'revenue_usage',
+    'revenue_storage',
+    'revenue_spaces'
 );
 comment on type billing.account is
 'An account is (organization, account). The wallet keeps a running balance; any other''s balance is
@@ -26,6 +28,9 @@ create type billing.reason as enum (
     'top_up_bonus',
     'session',
     'capture',
+    'storage',
+    'space',
+    'space_refund',
     'expiry',
     'refund',
     'refund_failed',

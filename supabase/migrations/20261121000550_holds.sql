@@ -1,8 +1,9 @@
 -- Holds: money reserved in a wallet, captured in part or in full, and given back. Every hold ends.
 
-create type billing.hold_kind as enum ('session', 'usage');
+create type billing.hold_kind as enum ('session', 'usage', 'storage');
 comment on type billing.hold_kind is
-'session: renewed and captured by sweeps. usage: opened, captured and released by an operator.';
+'session: renewed and captured by sweeps. storage: likewise, by accrual. usage: opened, captured and
+released by an operator.';
 
 create type billing.hold_outcome as enum ('captured', 'released', 'expired');
 
@@ -36,16 +37,18 @@ stands elsewhere. No foreign key to the wallet, which has just been updated wher
 opened.';
 comment on column billing.holds.organization_id is 'The organization it belongs to.';
 comment on column billing.holds.id is
-'Time-ordered (UUIDv7); a session''s hold has the session''s id.';
+'Time-ordered (UUIDv7); a session''s or storage resource''s hold has its id.';
 comment on column billing.holds.kind is
-'session: kept by sweeps while a session runs. usage: opened and captured by an operator.';
+'session: kept by sweeps while a session runs. storage: kept by accrual while it is rented. usage:
+opened and captured by an operator.';
 comment on column billing.holds.amount_micros is
 'Reserved so far in µ$, what was captured of it included; once closed, what was captured.';
 comment on column billing.holds.captured_micros is 'What of it was taken, in µ$.';
 comment on column billing.holds.captured_until is
-'A session is charged up to then (UTC): a clock that is set back does not count that time again.';
+'A session or storage is charged up to then (UTC): a clock that is set back does not count that time
+again.';
 comment on column billing.holds.expires_at is
-'Until when it keeps money (UTC); a session is paid for until then.';
+'Until when it keeps money (UTC); a session or storage is paid for until then.';
 comment on column billing.holds.is_final is 'Whether nothing more can be held beyond expires_at.';
 comment on column billing.holds.due_at is
 'When a sweep must renew or close it (UTC); null: it is closed.';

@@ -1,7 +1,9 @@
 -- The outbox: what a committed transaction wants done or told outside.
 
 create type billing.outbox_topic as enum (
-    'stop_session', 'charge_top_up', 'send_invitation', 'notification'
+    'stop_session', 'charge_top_up', 'send_invitation',
+    'provision_storage', 'provision_identity', 'clone_space',
+    'notification'
 );
 comment on type billing.outbox_topic is
 'What a row is about. Each topic has a task queue and a function of its name, but for notification:
@@ -13,26 +15,44 @@ create table billing.outbox (
     topic billing.outbox_topic not null,
     payload jsonb not null,
     run_at timestamptz not null default billing.now(),
+    tell_at timestamptz not null default billing.now(),
     enqueued_at timestamptz,
+    enqueues smallint not null default 0,
+    attempts integer not null default 0,
+    leased_until timestamptz,
+    failure text,
+    acknowledged_at timestamptz,
     created_at timestamptz not null default billing.now(),
     primary key (organization_id, id)
 );
 alter table billing.outbox enable row level security;
-create index outbox_waiting on billing.outbox (topic, id)
-where enqueued_at is null and topic <> 'notification';
+create index outbox_to_tell on billing.outbox (topic, tell_at)
+where acknowledged_at is null and topic <> 'notification';
 create index outbox_notifications on billing.outbox (organization_id, id)
 where topic = 'notification';
 comment on table billing.outbox is
-'What a committed transaction wants done outside. A task queue is told after the commit; the row''s
-id names the task, so telling it twice makes one task.';
+'What a committed transaction wants done outside. A task queue is told after the commit; the row
+names the task, so telling it twice makes one task. The task''s function acknowledges the row in the
+transaction that records what became of it; one that nobody acknowledged within an hour is told to
+the queue once more, under another name.';
 comment on column billing.outbox.organization_id is 'The organization it belongs to.';
-comment on column billing.outbox.id is 'Time-ordered (UUIDv7). It names the task.';
+comment on column billing.outbox.id is 'Time-ordered (UUIDv7). The task is named after it.';
 comment on column billing.outbox.topic is
 'What it is about: a task queue and a function of this name, or a notification.';
 comment on column billing.outbox.payload is 'What the task or the customer is told.';
 comment on column billing.outbox.run_at is 'The task runs no sooner (UTC).';
+comment on column billing.outbox.tell_at is
+'When its queue is to be told (UTC), for the first time or again.';
 comment on column billing.outbox.enqueued_at is
-'When the task queue had it (UTC); null: it waits for that.';
+'When the task queue last had it (UTC); null: it waits for that.';
+comment on column billing.outbox.enqueues is 'How many times the task queue had it.';
+comment on column billing.outbox.attempts is
+'How many times its function began, where that is counted.';
+comment on column billing.outbox.leased_until is
+'Until then (UTC) one run of its function is on it and others wait; null: none is.';
+comment on column billing.outbox.failure is 'Why the last attempt failed; null: it did not.';
+comment on column billing.outbox.acknowledged_at is
+'When its function said that nothing is left to do (UTC); null: something is.';
 comment on column billing.outbox.created_at is 'When it was written (UTC).';
 
 create view api.notifications with (security_invoker = true) as
@@ -55,29 +75,70 @@ comment on column api.notifications.amount_micros is
 comment on column api.notifications.top_up_id is 'The top-up that it is about.';
 call billing.inherit_comments('api.notifications');
 
--- api.list_outbox: what of a topic waits to be enqueued, oldest first.
+-- billing.write_task: have a topic's function called with a payload. Returns the row's id.
+create function billing.write_task(
+    p_organization_id uuid, p_topic billing.outbox_topic, p_payload jsonb
+)
+returns uuid
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := billing.uuidv7();
+begin
+    insert into billing.outbox (organization_id, id, topic, payload)
+    values (p_organization_id, v_id, p_topic, p_payload);
+    return v_id;
+end
+$$;
+
+-- billing.notify: tell an organization something that happened: p_kind and what goes with it.
+create function billing.notify(p_organization_id uuid, p_kind text, p_detail jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.outbox (organization_id, topic, payload)
+    values (p_organization_id, 'notification', jsonb_build_object('kind', p_kind) || p_detail);
+end
+$$;
+
+-- api.list_outbox: what of a topic its queue is to be told now, longest due first. A task's name is
+-- new each time the queue is told again.
 create function api.list_outbox(p_topic text, p_limit integer)
-returns table (id uuid, organization_id uuid, payload jsonb, run_at timestamptz)
+returns table (
+    id uuid, organization_id uuid, name text, payload jsonb, run_at timestamptz
+)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_now timestamptz := billing.now();
 begin
     return query
-    select o.id, o.organization_id, o.payload, o.run_at
+    select
+        o.id,
+        o.organization_id,
+        concat_ws('-', o.id, nullif(o.enqueues, 0)),
+        o.payload || jsonb_build_object('task_id', o.id),
+        o.run_at
     from billing.outbox as o
     where o.topic = p_topic::billing.outbox_topic
         and o.topic <> 'notification'
-        and o.enqueued_at is null
-    order by o.id
+        and o.acknowledged_at is null
+        and o.tell_at <= v_now
+    order by o.tell_at
     limit p_limit;
 end
 $$;
 grant execute on function api.list_outbox to service_role, faregate_functions;
 comment on function api.list_outbox is
-'Lists what of a topic waits for a task queue, oldest first.';
+'Lists what of a topic its task queue is to be told now, longest due first.';
 
--- api.mark_enqueued: the queue has these outbox rows.
+-- api.mark_enqueued: the queue has these outbox rows. An hour after a task was to run, it is told
+-- again unless the task was acknowledged: queues give up, and lose things.
 -- Locks   the rows in the order of their keys.
 create function api.mark_enqueued(p_ids uuid[])
 returns integer
@@ -86,25 +147,102 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_now timestamptz := billing.now();
     v_count integer;
 begin
-    with waiting as (
+    with told as (
         select o.organization_id, o.id
         from billing.outbox as o
-        where o.id = any(p_ids) and o.enqueued_at is null and o.topic <> 'notification'
+        where o.id = any(p_ids)
+            and o.topic <> 'notification'
+            and o.acknowledged_at is null
+            and o.tell_at <= v_now
         order by o.organization_id, o.id
         for no key update
     )
     update billing.outbox as o
-    set enqueued_at = billing.now()
-    from waiting as w
-    where o.organization_id = w.organization_id and o.id = w.id;
+    set
+        enqueued_at = v_now,
+        enqueues = o.enqueues + 1,
+        tell_at = greatest(o.run_at, v_now) + interval '1 hour'
+    from told as t
+    where o.organization_id = t.organization_id and o.id = t.id;
     get diagnostics v_count = row_count;
     return v_count;
 end
 $$;
 grant execute on function api.mark_enqueued to service_role, faregate_functions;
 comment on function api.mark_enqueued is 'Notes that the task queue has these rows of the outbox.';
+
+-- billing.acknowledge: a task's function has nothing left to do. Said twice or of a row that does
+-- not exist, it changes nothing.
+create function billing.acknowledge(p_organization_id uuid, p_task_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.outbox as o
+    set acknowledged_at = billing.now(), leased_until = null
+    where o.organization_id = p_organization_id
+        and o.id = p_task_id
+        and o.topic <> 'notification'
+        and o.acknowledged_at is null;
+end
+$$;
+
+-- billing.begin_attempt: one run of a task's function is on it for two minutes, which is longer
+-- than any of its calls may take; another run waits. Returns the attempt's number; null: it is
+-- acknowledged, or does not exist.
+--
+-- Raises  FG503 task_under_way  another run is on it: call again
+-- Locks   the task's row.
+create function billing.begin_attempt(p_organization_id uuid, p_task_id uuid)
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := billing.now();
+    v_task billing.outbox;
+begin
+    select o.* into v_task
+    from billing.outbox as o
+    where o.organization_id = p_organization_id and o.id = p_task_id
+    for no key update;
+    if not found or v_task.acknowledged_at is not null then
+        return null;
+    elsif v_task.leased_until > v_now then
+        raise exception using errcode = 'FG503', message = 'task_under_way';
+    end if;
+    update billing.outbox as o
+    set attempts = o.attempts + 1, leased_until = v_now + interval '2 minutes'
+    where o.organization_id = p_organization_id and o.id = p_task_id;
+    return v_task.attempts + 1;
+end
+$$;
+
+-- billing.end_attempt: a run is over, and why it failed if it did. False: it took too long and
+-- another has begun since, so that what it tells may be outdated.
+--
+-- Locks   the task's row.
+create function billing.end_attempt(
+    p_organization_id uuid, p_task_id uuid, p_attempt integer, p_failure text
+)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.outbox as o
+    set leased_until = null, failure = p_failure
+    where o.organization_id = p_organization_id
+        and o.id = p_task_id
+        and o.attempts = p_attempt
+        and o.acknowledged_at is null;
+    return found;
+end
+$$;
 
 -- api.list_notifications: what the caller's organization was told, newest first, from before
 -- p_cursor.
