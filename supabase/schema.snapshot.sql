@@ -536,7 +536,7 @@ grant select on table api.sessions to authenticated, faregate_reader;
 
 -- Rented storage with its cost as of now.
 create view api.storage (
-    id uuid,
+    id uuid, -- Time-ordered (UUIDv7); its hold has the same.
     organization_id uuid, -- The organization it belongs to.
     kind billing.storage_kind, -- bucket or filestore.
     region text, -- Where it is.
@@ -618,6 +618,8 @@ create view api.storage (
           WHERE r.organization_id = s.organization_id AND r.storage_id = s.id
           ORDER BY r.starts_at DESC
          LIMIT 1) p ON true;
+CREATE TRIGGER storage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.storage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+grant select on table api.storage to authenticated, faregate_reader;
 
 -- Purchases of credits and how far they are.
 create view api.top_ups (
@@ -1247,7 +1249,9 @@ create table billing.storage (
 alter table billing.storage enable row level security;
 CREATE INDEX storage_region ON billing.storage USING btree (kind, region_id);
 CREATE INDEX storage_to_measure ON billing.storage USING btree (measured_at NULLS FIRST) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
-CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id) WHERE (workspace_id IS NOT NULL);
+CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id, organization_id);
+create policy readers on billing.storage as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (applied_access, created_at, delete_after_days, deleted_at, failure, id, included_gb, kind, measured_at, mount, name, organization_id, ready_at, region_id, resize_to_gb, resource_name, size_gb, soft_delete_days, status, status_since, used_bytes, workspace_id) on table billing.storage to authenticated, faregate_reader;
 
 -- How much storage of a kind a plan allows. No row: none.
 create table billing.storage_limits (
@@ -1273,13 +1277,13 @@ create table billing.storage_periods (
     gb_month_price_micros bigint not null, -- What a GB-month (730 hours) costs, in µ$, frozen.
     constraint storage_periods_end_after_start CHECK ((ends_at >= starts_at)),
     constraint storage_periods_size_not_negative CHECK ((billed_gb >= 0)),
-    constraint storage_periods_price_id_fkey FOREIGN KEY (price_id) REFERENCES billing.prices(id),
     constraint storage_periods_storage_fkey FOREIGN KEY (organization_id, storage_id) REFERENCES billing.storage(organization_id, id),
     constraint storage_periods_pkey PRIMARY KEY (organization_id, storage_id, starts_at)
 );
 alter table billing.storage_periods enable row level security;
-CREATE INDEX storage_periods_price ON billing.storage_periods USING btree (price_id);
-CREATE UNIQUE INDEX storage_periods_open_key ON billing.storage_periods USING btree (organization_id, storage_id) WHERE (ends_at IS NULL);
+CREATE UNIQUE INDEX storage_periods_open_key ON billing.storage_periods USING btree (storage_id, organization_id) WHERE (ends_at IS NULL);
+create policy readers on billing.storage_periods as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (billed_gb, ends_at, gb_month_price_micros, organization_id, starts_at, storage_id) on table billing.storage_periods to authenticated, faregate_reader;
 
 -- The bonus of a top-up, in basis points of its amount. The highest minimum that is met decides;
 -- the lowest bracket is the smallest top-up there is. Append-only:
@@ -2409,6 +2413,7 @@ create function billing.stop_session_payload(p_organization_id uuid, p_session_i
 create function billing.stop_sessions(p_organization_id uuid, p_session_ids uuid[], p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9904938b5b9e9bf31d31016f87798035';
 
 create function billing.storage_cost(p_organization_id uuid, p_storage_id uuid, p_until timestamp with time zone) returns bigint language sql stable parallel safe as '5e5df5306f7c23447f825a368c3f39c3';
+grant execute on routine billing.storage_cost(uuid,uuid,timestamp with time zone) to authenticated, faregate_reader;
 
 create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';
 

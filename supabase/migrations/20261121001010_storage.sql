@@ -140,7 +140,7 @@ create table billing.storage (
     )
 );
 alter table billing.storage enable row level security;
-create index storage_workspace on billing.storage (workspace_id) where workspace_id is not null;
+create index storage_workspace on billing.storage (workspace_id, organization_id);
 create index storage_region on billing.storage (kind, region_id);
 create index storage_to_measure on billing.storage (measured_at nulls first)
 where kind = 'bucket' and status in ('ready', 'grace', 'read_only', 'deletion_notice');
@@ -199,7 +199,7 @@ create table billing.storage_periods (
     starts_at timestamptz not null,
     ends_at timestamptz,
     billed_gb integer not null,
-    price_id uuid not null references billing.prices (id),
+    price_id uuid not null,
     gb_month_price_micros bigint not null,
     primary key (organization_id, storage_id, starts_at),
     constraint storage_periods_storage_fkey foreign key (organization_id, storage_id)
@@ -209,8 +209,7 @@ create table billing.storage_periods (
 );
 alter table billing.storage_periods enable row level security;
 create unique index storage_periods_open_key
-on billing.storage_periods (organization_id, storage_id) where ends_at is null;
-create index storage_periods_price on billing.storage_periods (price_id);
+on billing.storage_periods (storage_id, organization_id) where ends_at is null;
 comment on table billing.storage_periods is
 'During which time a storage resource was charged for how many GB at which price. A new size or
 price ends one and begins the next at the same moment.';
@@ -304,6 +303,7 @@ left join lateral (
     limit 1
 ) as p on true;
 comment on view api.storage is 'Rented storage with its cost as of now.';
+comment on column api.storage.id is 'Time-ordered (UUIDv7); its hold has the same.';
 comment on column api.storage.region is 'Where it is.';
 comment on column api.storage.gb_month_price_micros is
 'What a GB-month (730 hours) costs, in µ$, at present or at last; null: it is not charged yet.';

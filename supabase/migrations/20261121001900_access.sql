@@ -18,8 +18,8 @@
 --
 -- permission  views
 -- ----------  ------------------------------------------------------------------------------------
--- read        organizations, passports, wallets, grants, transactions, holds, sessions, usage,
---             notifications
+-- read        organizations, passports, wallets, grants, transactions, holds, sessions, storage,
+--             usage, notifications
 -- read        members (users only: a key that leaks tells nobody's address)
 -- billing     top_ups, receipts, auto_top_ups
 -- billing     invitations (users only)
@@ -67,13 +67,15 @@ $$;
 grant usage on schema api to authenticated, faregate_reader;
 grant select on
 api.organizations, api.members, api.passports, api.wallets, api.grants, api.transactions,
-api.holds, api.sessions, api.usage, api.notifications,
+api.holds, api.sessions, api.storage, api.usage, api.notifications,
 api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
 -- Of a view that cannot be written through, Postgres says so first (PostgREST: 500). With these it
 -- asks first who may, as everywhere: nobody.
 create trigger sessions_are_read instead of insert or update or delete on api.sessions
+for each row execute function billing.refuse_change();
+create trigger storage_is_read instead of insert or update or delete on api.storage
 for each row execute function billing.refuse_change();
 create trigger usage_is_read instead of insert or update or delete on api.usage
 for each row execute function billing.refuse_change();
@@ -85,7 +87,8 @@ for each row execute function billing.refuse_change();
 -- The views run with their reader's rights: these are the functions and columns that they use.
 -- Without usage of schema billing nobody reaches them but through a view.
 grant execute on function
-billing.readable, billing.now, billing.user_email, billing.session_cost, billing.statement_kind
+billing.readable, billing.now, billing.user_email, billing.session_cost, billing.storage_cost,
+billing.statement_kind
 to authenticated, faregate_reader;
 
 grant select (id, name, plan_id, billing_email, closed_at, created_at)
@@ -145,6 +148,20 @@ grant select (
 )
 on billing.sessions to authenticated, faregate_reader;
 create policy readers on billing.sessions for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, kind, region_id, name, workspace_id, status, status_since, size_gb,
+    resize_to_gb, included_gb, soft_delete_days, delete_after_days, resource_name, applied_access,
+    mount, failure, used_bytes, measured_at, created_at, ready_at, deleted_at
+)
+on billing.storage to authenticated, faregate_reader;
+create policy readers on billing.storage for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, storage_id, starts_at, ends_at, billed_gb, gb_month_price_micros)
+on billing.storage_periods to authenticated, faregate_reader;
+create policy readers on billing.storage_periods for select to authenticated, faregate_reader
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (organization_id, id, topic, payload, created_at)

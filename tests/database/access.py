@@ -32,6 +32,7 @@ VIEWS = {
     "transactions": READ,
     "holds": READ,
     "sessions": READ,
+    "storage": READ,
     "usage": READ,
     "notifications": READ,
     "top_ups": BILLING,
@@ -56,6 +57,8 @@ TABLES = {
     "transfers": READ,
     "holds": READ,
     "sessions": READ,
+    "storage": READ,
+    "storage_periods": READ,
     "outbox": READ,
     "top_ups": BILLING,
     "payments": BILLING,
@@ -65,6 +68,8 @@ TABLES = {
     "plans": NOBODY,
     "prices": NOBODY,
     "top_up_brackets": NOBODY,
+    "regions": NOBODY,
+    "storage_limits": NOBODY,
     # For operators and the rules themselves.
     "audit_log": NOBODY,
     "bonus_identities": NOBODY,
@@ -77,6 +82,7 @@ TABLES = {
     "reversals": NOBODY,
     "saved_cards": NOBODY,
     "verified": NOBODY,
+    "workspaces": NOBODY,
 }
 
 # Tables of which they would see only some rows.
@@ -104,6 +110,7 @@ EXECUTORS = frozenset({"faregate_functions", "service_role"})
 STRANGERS = frozenset({"anon", "authenticated", "faregate_reader"})
 FUNCTIONS = [
     "accept_invitation",
+    "accrue_storage",
     "attach_checkout",
     "capture_hold",
     "close_organization",

@@ -95,6 +95,7 @@ _RULES: dict[str, LiteralString] = {
             and s.subject not in (
                 'billing.readable(text)', 'billing.now()', 'billing.user_email(uuid)',
                 'billing.session_cost(bigint,timestamp with time zone,timestamp with time zone)',
+                'billing.storage_cost(uuid,uuid,timestamp with time zone)',
                 'billing.statement_kind(billing.reason)', 'billing.clock_offset'
             )
     """,
@@ -151,14 +152,19 @@ _RULES: dict[str, LiteralString] = {
     """,
     "readers have the columns that their views use, and nobody has others": """
         with used as (
+            -- By the views themselves, or by the functions with a bound body that they call.
             select distinct d.refobjid as relation, d.refobjsubid as number, r.oid as role
             from pg_rewrite as w
             inner join pg_class as v
                 on v.oid = w.ev_class and v.relnamespace = 'api'::regnamespace
+            left join pg_depend as f
+                on f.classid = 'pg_rewrite'::regclass and f.objid = w.oid
+                and f.refclassid = 'pg_proc'::regclass
             inner join pg_depend as d
-                on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+                on (d.classid, d.objid)
+                    in (('pg_rewrite'::regclass, w.oid), (f.refclassid, f.refobjid))
                 and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0
-                and d.refobjid <> v.oid
+                and d.refobjid not in (v.oid, 'billing.clock_offset'::regclass)
             inner join pg_roles as r on has_table_privilege(r.oid, v.oid, 'select')
             where r.rolname in ('authenticated', 'faregate_reader')
         ), granted as (
