@@ -484,6 +484,7 @@ create view api.sessions (
     id uuid, -- Time-ordered (UUIDv7).
     organization_id uuid, -- The organization it belongs to.
     name text, -- What its owner calls it.
+    workspace_id uuid, -- The workspace that it runs in; null: none.
     tier text, -- How large the resource is.
     status text, -- running or closed.
     close_reason text, -- stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).
@@ -502,6 +503,7 @@ create view api.sessions (
  SELECT s.id,
     s.organization_id,
     s.name,
+    s.workspace_id,
     s.tier,
         CASE
             WHEN s.ended_at IS NULL THEN 'running'::text
@@ -1180,6 +1182,7 @@ create table billing.sessions (
     organization_id uuid not null, -- The organization it belongs to.
     id uuid not null, -- Time-ordered (UUIDv7); its hold has the same.
     name text, -- What its owner calls it.
+    workspace_id uuid, -- The workspace that it runs in; null: none.
     tier text not null, -- How large the resource is.
     price_id uuid not null, -- The row of prices that it froze.
     hourly_price_micros bigint not null, -- What an hour costs, in µ$, frozen at its start.
@@ -1198,11 +1201,14 @@ create table billing.sessions (
     constraint sessions_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
     constraint sessions_tier_is_known CHECK ((tier = ANY (ARRAY['small'::text, 'medium'::text, 'large'::text, 'xlarge'::text, 'gpu'::text]))),
     constraint sessions_hold_fkey FOREIGN KEY (organization_id, id) REFERENCES billing.holds(organization_id, id),
+    constraint sessions_workspace_fkey FOREIGN KEY (organization_id, workspace_id) REFERENCES billing.workspaces(organization_id, id),
     constraint sessions_pkey PRIMARY KEY (organization_id, id)
 );
 alter table billing.sessions enable row level security;
+CREATE INDEX sessions_running_in_workspace ON billing.sessions USING btree (workspace_id, organization_id) WHERE ((workspace_id IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX sessions_workspace ON billing.sessions USING btree (workspace_id, organization_id, id) WHERE (workspace_id IS NOT NULL);
 create policy readers on billing.sessions as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
-grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier) on table billing.sessions to authenticated, faregate_reader;
+grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier, workspace_id) on table billing.sessions to authenticated, faregate_reader;
 
 -- A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
 -- It is paid for until its hold expires.
@@ -2075,8 +2081,8 @@ create function api.list_reconciliations(p_caller jsonb, p_limit integer, p_curs
 grant execute on routine api.list_reconciliations(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the sessions of the caller's organization, newest first.
-create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '8740db8d3edbcc8706f6da8d0896f0b7';
-grant execute on routine api.list_sessions(jsonb,text,integer,uuid) to faregate_functions, service_role;
+create function api.list_sessions(p_caller jsonb, p_status text, p_workspace_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '96718487ddac0d6eabd7eb478bfa3011';
+grant execute on routine api.list_sessions(jsonb,text,uuid,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the top-ups of the caller's organization, newest first.
 create function api.list_top_ups(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '029b7c105a9bacd94abd246f622d4581';
@@ -2187,8 +2193,8 @@ create function api.start_scheduled_reconciliation(p_window_start timestamp with
 grant execute on routine api.start_scheduled_reconciliation(timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
 -- Starts a session and holds the money of its first window.
-create function api.start_session(p_caller jsonb, p_tier text, p_name text, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8759b29a111095c08cca60a368921760';
-grant execute on routine api.start_session(jsonb,text,text,integer,integer,text) to faregate_functions, service_role;
+create function api.start_session(p_caller jsonb, p_tier text, p_name text, p_workspace_id uuid, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd4bf524527bf5736634581b93918bbba';
+grant execute on routine api.start_session(jsonb,text,text,uuid,integer,integer,text) to faregate_functions, service_role;
 
 -- Ends a session now and charges it to this moment.
 create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason text, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd7afb3f3abdc9b8e71e8c725252723d7';
@@ -2382,9 +2388,13 @@ create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_
 
 create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
 
+create function billing.require_idle_workspace(p_organization_id uuid, p_workspace_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c05ac4f3cde212cc615cb96ef24a5f33';
+
 create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
 
 create function billing.role_permissions(p_role text, p_plan_id text, p_closed_at timestamp with time zone) returns text[] language sql immutable parallel safe as '423a896542af7e183a6b86949b96a883';
+
+create function billing.running_sessions(p_organization_id uuid, p_workspace_id uuid) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'ee3cb4f17f0b0469eee47693cf0be523';
 
 create function billing.saved_card(p_organization_id uuid) returns SETOF billing.saved_cards language plpgsql set search_path=pg_catalog, pg_temp as '974cb4ff6ce87c25cc41cd0d4c159f4d';
 

@@ -4,6 +4,7 @@ create table billing.sessions (
     organization_id uuid not null,
     id uuid not null,
     name text,
+    workspace_id uuid,
     tier text not null,
     price_id uuid not null,
     hourly_price_micros bigint not null,
@@ -18,6 +19,8 @@ create table billing.sessions (
     primary key (organization_id, id),
     constraint sessions_hold_fkey foreign key (organization_id, id)
     references billing.holds (organization_id, id),
+    constraint sessions_workspace_fkey foreign key (organization_id, workspace_id)
+    references billing.workspaces (organization_id, id),
     constraint sessions_name_length check (char_length(name) between 1 and 100),
     constraint sessions_tier_is_known check (tier in ('small', 'medium', 'large', 'xlarge', 'gpu')),
     constraint sessions_close_reason_is_known check (
@@ -28,10 +31,15 @@ create table billing.sessions (
     constraint sessions_end_after_start check (ended_at >= started_at)
 );
 alter table billing.sessions enable row level security;
+create index sessions_workspace on billing.sessions (workspace_id, organization_id, id)
+where workspace_id is not null;
+create index sessions_running_in_workspace on billing.sessions (workspace_id, organization_id)
+where workspace_id is not null and ended_at is null;
 comment on table billing.sessions is 'A compute session. It is paid for until its hold expires.';
 comment on column billing.sessions.organization_id is 'The organization it belongs to.';
 comment on column billing.sessions.id is 'Time-ordered (UUIDv7); its hold has the same.';
 comment on column billing.sessions.name is 'What its owner calls it.';
+comment on column billing.sessions.workspace_id is 'The workspace that it runs in; null: none.';
 comment on column billing.sessions.tier is 'How large the resource is.';
 comment on column billing.sessions.price_id is 'The row of prices that it froze.';
 comment on column billing.sessions.hourly_price_micros is
@@ -80,6 +88,7 @@ select
     s.id,
     s.organization_id,
     s.name,
+    s.workspace_id,
     s.tier,
     case when s.ended_at is null then 'running' else 'closed' end as status,
     s.close_reason,
@@ -200,15 +209,19 @@ comment on function api.estimate_session is
 -- p_max_seconds ends the session by itself (expired); with p_heartbeat_timeout_seconds it is closed
 -- as lost when no heartbeat has come for so long. Null: neither.
 --
+-- p_workspace_id: in which it runs; null: in none.
+--
 -- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros,
 --                                     available_micros
 --         FG402 debt_outstanding      the organization is frozen; detail: debt_micros
---         FG403 tier_not_allowed, FG409 organization_closed, FG409 idempotency_conflict
--- Locks   the key, then the wallet.
+--         FG403 tier_not_allowed, FG404 workspace_not_found, FG409 organization_closed,
+--         FG409 idempotency_conflict
+-- Locks   the key, the workspace, the wallet.
 create function api.start_session(
     p_caller jsonb,
     p_tier text,
     p_name text,
+    p_workspace_id uuid,
     p_max_seconds integer,
     p_heartbeat_timeout_seconds integer,
     p_idempotency_key text
@@ -221,7 +234,7 @@ as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
     v_request jsonb := jsonb_build_array(
-        p_tier, p_name, p_max_seconds, p_heartbeat_timeout_seconds
+        p_tier, p_name, p_workspace_id, p_max_seconds, p_heartbeat_timeout_seconds
     );
     v_stored jsonb;
     v_id uuid := billing.uuidv7();
@@ -238,6 +251,9 @@ begin
     if v_stored is not null then
         return query select jsonb_populate_record(null::api.sessions, v_stored), true;
         return;
+    end if;
+    if p_workspace_id is not null then
+        perform billing.lock_workspace(v_caller.organization_id, p_workspace_id);
     end if;
     perform from billing.wallets as w
     where w.organization_id = v_caller.organization_id
@@ -270,12 +286,12 @@ begin
         )
     );
     insert into billing.sessions (
-        organization_id, id, name, tier, price_id, hourly_price_micros, window_seconds,
-        started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at, started_by
+        organization_id, id, name, workspace_id, tier, price_id, hourly_price_micros,
+        window_seconds, started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at, started_by
     )
     values (
-        v_caller.organization_id, v_id, p_name, p_tier, v_price.id, v_price.price_micros,
-        v_plan.session_window_seconds,
+        v_caller.organization_id, v_id, p_name, p_workspace_id, p_tier, v_price.id,
+        v_price.price_micros, v_plan.session_window_seconds,
         v_now, v_expires_at, p_heartbeat_timeout_seconds, v_now, v_caller.actor
     );
     if v_is_last_window then
@@ -299,6 +315,45 @@ $$;
 grant execute on function api.start_session to service_role, faregate_functions;
 comment on function api.start_session is
 'Starts a session and holds the money of its first window.';
+
+-- billing.require_idle_workspace: nothing runs in a workspace: what is attached to it may go.
+--
+-- Raises  FG409 workspace_busy  detail: running_sessions
+-- Locks   nothing: the caller has locked the workspace, so that nothing starts in it.
+create function billing.require_idle_workspace(p_organization_id uuid, p_workspace_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_running bigint := billing.running_sessions(p_organization_id, p_workspace_id);
+begin
+    if v_running > 0 then
+        raise exception using
+            errcode = 'FG409',
+            message = 'workspace_busy',
+            detail = jsonb_build_object('running_sessions', v_running)::text;
+    end if;
+end
+$$;
+
+-- billing.running_sessions: how many sessions run in a workspace.
+create function billing.running_sessions(p_organization_id uuid, p_workspace_id uuid)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select count(*)
+        from billing.sessions as s
+        where s.organization_id = p_organization_id
+            and s.workspace_id = p_workspace_id
+            and s.ended_at is null
+    );
+end
+$$;
 
 -- billing.session_due_at: when a sweep must look again: half a window before the money held ends,
 -- at its very end when nothing can be held beyond it, and in any case when a heartbeat is overdue.
@@ -659,8 +714,10 @@ grant execute on function api.get_session to service_role, faregate_functions;
 comment on function api.get_session is 'Reads one session, with its cost as of now.';
 
 -- api.list_sessions: the organization's sessions, newest first, from before p_cursor;
--- p_status null: all.
-create function api.list_sessions(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid)
+-- p_status, p_workspace_id null: all.
+create function api.list_sessions(
+    p_caller jsonb, p_status text, p_workspace_id uuid, p_limit integer, p_cursor uuid
+)
 returns setof api.sessions
 language plpgsql
 security definer
@@ -675,6 +732,7 @@ begin
     where s.organization_id = v_caller.organization_id
         and (p_cursor is null or s.id < p_cursor)
         and (p_status is null or s.status = p_status)
+        and (p_workspace_id is null or s.workspace_id = p_workspace_id)
     order by s.id desc
     limit p_limit;
 end

@@ -143,7 +143,7 @@ create policy readers on billing.holds for select to authenticated, faregate_rea
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (
-    organization_id, id, name, tier, hourly_price_micros, started_at, expires_at,
+    organization_id, id, name, workspace_id, tier, hourly_price_micros, started_at, expires_at,
     heartbeat_timeout_seconds, last_heartbeat_at, ended_at, close_reason
 )
 on billing.sessions to authenticated, faregate_reader;

@@ -298,7 +298,16 @@ _RULES: dict[str, LiteralString] = {
         where k.contype = 'f' and k.connamespace = 'billing'::regnamespace
             and not exists (
                 select from pg_index as i
-                where i.indrelid = k.conrelid and i.indpred is null
+                where i.indrelid = k.conrelid
+                    and (
+                        i.indpred is null
+                        -- Rows without the key are nobody's to look up.
+                        or pg_get_expr(i.indpred, i.indrelid) in (
+                            select format('(%I IS NOT NULL)', a.attname)
+                            from pg_attribute as a
+                            where a.attrelid = k.conrelid and a.attnum = any(k.conkey)
+                        )
+                    )
                     and (i.indkey::smallint [])[0:cardinality(k.conkey) - 1] @> k.conkey
             )
     """,

@@ -170,6 +170,7 @@ class Ledger:
             caller=customer.caller,
             tier=tier,
             name=None,
+            workspace_id=None,
             max_seconds=max_seconds,
             heartbeat_timeout_seconds=heartbeat_timeout_seconds,
             idempotency_key=key or new_key(),

@@ -39,6 +39,7 @@ class StartSessionRequest(Body):
 
     tier: Tier
     name: Name | None = None
+    workspace_id: UUID | None = None
     max_seconds: MaxSeconds | None = None
     heartbeat_timeout_seconds: TimeoutSeconds | None = None
 
@@ -66,6 +67,7 @@ class Session(Answer):
 
     id: UUID
     name: str | None
+    workspace_id: UUID | None
     tier: Tier
     status: Literal["running", "closed"]
     close_reason: Literal["stopped", "exhausted", "lost", "expired", "failed", "frozen"] | None
@@ -97,7 +99,10 @@ async def estimate_session(
 @router.post(
     "/v1/sessions",
     status_code=201,
-    responses=writes("insufficient_credits", "tier_not_allowed", "organization_closed"),
+    responses=writes(
+        *["insufficient_credits", "tier_not_allowed", "workspace_not_found"],
+        "organization_closed",
+    ),
 )
 async def start_session(
     request: StartSessionRequest,
@@ -112,6 +117,7 @@ async def start_session(
         caller=caller,
         tier=request.tier,
         name=request.name,
+        workspace_id=request.workspace_id,
         max_seconds=request.max_seconds,
         heartbeat_timeout_seconds=request.heartbeat_timeout_seconds,
         idempotency_key=idempotency_key,
@@ -124,13 +130,19 @@ async def start_session(
 async def list_sessions(
     caller: Customer,
     status: Literal["running", "closed"] | None = None,
+    workspace_id: UUID | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     database: Database = use(Database),
 ) -> Page[Session]:
     """List sessions, newest first. Needs `read`."""
     rows = await database.call(
-        "list_sessions", caller=caller, status=status, limit=limit + 1, cursor=cursor
+        "list_sessions",
+        caller=caller,
+        status=status,
+        workspace_id=workspace_id,
+        limit=limit + 1,
+        cursor=cursor,
     )
     return page(Session, rows, limit)
 
