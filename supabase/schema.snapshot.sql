@@ -2413,7 +2413,7 @@ create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid
 
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
 
-create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fe662550bb7ee1908454037f42545756';
+create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '62dbc93ffcbcf50c47e1f1dd798996ac';
 
 create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '02575458f821dbd8347b093160cd09d6';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
@@ -2442,7 +2442,7 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'fc542639ace00347b6d744f01de88850';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'c97b91e8dae82bbb041ef96911803857';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 

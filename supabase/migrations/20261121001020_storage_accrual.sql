@@ -345,12 +345,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_now timestamptz := billing.now();
+    v_ready_at timestamptz;
 begin
     perform billing.set_storage_status(p_organization_id, p_storage_id, 'ready', null);
-    perform billing.enter_storage_period(p_organization_id, p_storage_id, v_now);
+    select s.ready_at into strict v_ready_at
+    from billing.storage as s
+    where s.organization_id = p_organization_id and s.id = p_storage_id;
+    perform billing.enter_storage_period(p_organization_id, p_storage_id, v_ready_at);
     update billing.holds as h
-    set captured_until = v_now
+    set captured_until = v_ready_at
     where h.organization_id = p_organization_id and h.id = p_storage_id;
     perform billing.settle_storage(p_organization_id, p_storage_id, false);
 end

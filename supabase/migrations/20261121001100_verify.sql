@@ -127,6 +127,25 @@ begin
         inner join holds as h on h.organization_id = s.organization_id and h.id = s.id
         where s.organization_id between v_first and v_last
     ),
+    storage as (
+        select
+            s.*, h.kind as hold_kind, h.captured_micros, h.captured_until, h.due_at,
+            s.status in ('ready', 'grace', 'read_only', 'deletion_notice') as is_charged
+        from billing.storage as s
+        inner join holds as h on h.organization_id = s.organization_id and h.id = s.id
+        where s.organization_id between v_first and v_last
+    ),
+    storage_periods as (
+        select
+            s.status, s.ready_at, s.is_charged, s.captured_micros, s.captured_until, p.*,
+            lead(p.starts_at) over (
+                partition by p.organization_id, p.storage_id order by p.starts_at
+            ) as next_starts_at
+        from storage as s
+        inner join billing.storage_periods as p
+            on p.organization_id = s.organization_id and p.storage_id = s.id
+        where p.organization_id between v_first and v_last
+    ),
     wallets as (
         select w.*
         from billing.wallets as w
@@ -347,8 +366,12 @@ begin
         left join holds as h
             on h.organization_id = t.organization_id
             and h.id = t.hold_id
-            and (h.kind = 'session') = (t.reason = 'session')
-        where t.reason in ('session', 'capture') and h.id is null
+            and h.kind = case t.reason
+                when 'session' then 'session'::billing.hold_kind
+                when 'storage' then 'storage'
+                else 'usage'
+            end
+        where t.reason in ('session', 'storage', 'capture') and h.id is null
 
         union all
         select h.organization_id, 'hold has a session', h.id::text, 1, 0
@@ -370,6 +393,47 @@ begin
             case when s.ended_at is null then 1 else 0 end,
             case when s.due_at is not null then 1 else 0 end
         from sessions as s
+
+        union all
+        select h.organization_id, 'hold has storage', h.id::text, 1, 0
+        from holds as h
+        left join storage as s on s.organization_id = h.organization_id and s.id = h.id
+        where h.kind = 'storage' and s.id is null
+
+        union all
+        select s.organization_id, 'hold is open while its storage is kept', s.id::text,
+            case when s.is_charged or s.status in ('requested', 'provisioning') then 1 else 0 end,
+            case when s.due_at is not null and s.hold_kind = 'storage' then 1 else 0 end
+        from storage as s
+
+        -- Less only where the money had run out.
+        union all
+        select s.organization_id, 'storage charged = GB × exact duration × price', s.id::text,
+            case s.status
+                when 'ready' then c.cost_micros
+                else least(c.cost_micros, s.captured_micros)
+            end,
+            s.captured_micros
+        from storage as s
+        cross join lateral (
+            select billing.storage_cost(s.organization_id, s.id, s.captured_until) as cost_micros
+        ) as c
+
+        union all
+        select s.organization_id, 'storage is charged from its first second', s.id::text,
+            extract(epoch from s.ready_at), extract(epoch from min(p.starts_at))
+        from storage as s
+        left join storage_periods as p
+            on p.organization_id = s.organization_id and p.storage_id = s.id
+        group by s.organization_id, s.id, s.ready_at
+
+        union all
+        select p.organization_id, 'storage periods adjoin', p.storage_id::text,
+            extract(epoch from coalesce(
+                p.next_starts_at, case when not p.is_charged then p.captured_until end
+            )),
+            extract(epoch from p.ends_at)
+        from storage_periods as p
     )
     select d.organization_id, d.rule, d.subject, d.expected, d.found
     from differences as d

@@ -10,12 +10,14 @@ import pytest
 from infra.local import paths
 from infra.local.template import Database
 from tests.database.superuser import superuser_url
-from tests.money.ledger import DOLLAR, open_ledger
+from tests.money.ledger import DOLLAR, Ledger, open_ledger
+from tests.money.storage import Storage
 
 _Break = tuple[LiteralString, set[str]]
 
 _CLOSED = "(select id from billing.sessions where ended_at is not null)"
 _CHARGED = "(select hold_id from billing.transfers where hold_id is not null)"
+_OF_STATUS = "from billing.storage as s where s.id = p.storage_id and s.status"
 
 # What is changed behind everybody's back, and every rule that this breaks.
 _BREAKS: dict[str, _Break] = {
@@ -38,7 +40,8 @@ _BREAKS: dict[str, _Break] = {
         },
     ),
     "more held": (
-        "update billing.wallets set held_micros = held_micros + 1",
+        "update billing.wallets set held_micros = held_micros + 1"
+        " where held_micros < settled_micros",
         {"wallet held = its open holds"},
     ),
     "a wallet lost": (
@@ -66,7 +69,8 @@ _BREAKS: dict[str, _Break] = {
     ),
     "money moved between grants": (
         "update billing.grants set"
-        " remaining_micros = remaining_micros + case category when 'paid' then -2 else 1 end",
+        " remaining_micros = remaining_micros + case category when 'paid' then -2 else 1 end"
+        " where organization_id in (select organization_id from billing.sessions)",
         {"grant remaining = credits − draw-downs"},
     ),
     "a bigger draw-down": (
@@ -118,12 +122,14 @@ _BREAKS: dict[str, _Break] = {
     ),
     "more captured while it runs": (
         "update billing.holds set amount_micros = amount_micros + 1,"
-        " captured_micros = captured_micros + 1 where due_at is not null",
+        " captured_micros = captured_micros + 1"
+        " where kind = 'session' and due_at is not null",
         {"hold captured = its transfers"},
     ),
     "more captured at the end": (
         "update billing.holds set amount_micros = amount_micros + 1,"
-        " captured_micros = captured_micros + 1 where due_at is null",
+        " captured_micros = captured_micros + 1"
+        " where kind = 'session' and due_at is null",
         {"hold captured = its transfers", "closed session charged = exact duration × price"},
     ),
     "a charged session lost": (
@@ -139,14 +145,75 @@ _BREAKS: dict[str, _Break] = {
         {"closed session charged = exact duration × price"},
     ),
     "a hold that was forgotten": (
-        "update billing.holds set due_at = now() where due_at is null",
+        "update billing.holds set due_at = now() where kind = 'session' and due_at is null",
         {"hold is open while its session runs"},
     ),
     "a hold of no session": (
         f"delete from billing.sessions where id not in {_CHARGED}",
         {"hold has a session"},
     ),
+    "storage lost": (
+        "delete from billing.storage",
+        {"hold has storage"},
+    ),
+    "storage that is charged as a session": (
+        "update billing.transfers set reason = 'session' where reason = 'storage'",
+        {"capture has its hold"},
+    ),
+    "storage whose hold is of something else": (
+        "update billing.holds set kind = 'usage' where kind = 'storage'",
+        {"hold is open while its storage is kept", "capture has its hold"},
+    ),
+    "storage that nothing is held for": (
+        "update billing.holds set due_at = null, amount_micros = captured_micros"
+        " where kind = 'storage'",
+        {"hold is open while its storage is kept", "wallet held = its open holds"},
+    ),
+    "storage that failed and has a hold": (
+        "update billing.storage set status = 'failed' where status = 'requested'",
+        {"hold is open while its storage is kept"},
+    ),
+    "storage that grew": (
+        "update billing.storage_periods set billed_gb = billed_gb + 1 where ends_at is null",
+        {"storage charged = GB × exact duration × price"},
+    ),
+    "storage that cost less than was charged": (
+        f"update billing.storage_periods as p set billed_gb = 0 {_OF_STATUS} = 'grace'",
+        {"storage charged = GB × exact duration × price"},
+    ),
+    "storage that was there a second sooner": (
+        "update billing.storage set ready_at = ready_at - interval '1 second'",
+        {"storage is charged from its first second"},
+    ),
+    "a period that overlaps another": (
+        "insert into billing.storage_periods select organization_id, storage_id,"
+        " starts_at + interval '1 microsecond', starts_at + interval '2 microseconds', 0, price_id,"
+        " 0 from billing.storage_periods where ends_at is not null",
+        {"storage periods adjoin"},
+    ),
+    "a period that goes on without its storage": (
+        f"update billing.storage_periods as p set ends_at = null {_OF_STATUS} = 'deleted'",
+        {"storage periods adjoin"},
+    ),
 }
+
+
+def _rent(ledger: Ledger) -> None:
+    """Storage that grew, that was given back, that is not there yet, and that is unpaid for."""
+    customer = ledger.register()
+    storage = Storage(ledger, customer)
+    returned, grown = storage.rent(50), storage.rent(50)
+    ledger.advance(1000)
+    storage.end(returned)
+    storage.grow(grown, 80)
+    spender = ledger.register()
+    Storage(ledger, spender).rent(100)
+    ledger.capture(spender, ledger.wallet(spender)["available_micros"])
+    ledger.advance(100_000)
+    ledger.call("accrue_storage", limit=100)
+    storage.ask(10)
+    statuses = ledger.fetch("select status from billing.storage where id <> %s order by 1", grown)
+    assert statuses == [("requested",), ("grace",), ("deleted",)]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +232,7 @@ def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
         ledger.advance(400)
         assert ledger.sweep()["swept"] == 1
         ledger.start(customer)
+        _rent(ledger)
         assert ledger.differences() == []
     with psycopg.connect(superuser_url(unchanged)) as superuser:
         yield superuser
