@@ -556,7 +556,7 @@ create view api.storage (
     gb_month_price_micros bigint, -- What a GB-month (730 hours) costs, in µ$, at present or at last; null: it is not charged yet.
     cost_micros bigint, -- In µ$: what was charged so far plus what has run since.
     charged_micros bigint, -- What was charged so far, in µ$.
-    unpaid_micros bigint, -- What of its cost neither a charge nor a hold covers, in µ$: what to top up to keep it.
+    unpaid_micros bigint, -- What of its cost neither a charge nor a hold covers, in µ$. When it ends, nobody owes it.
     held_micros bigint, -- What is held for it, in µ$.
     paid_until timestamp with time zone, -- Until when money is held for it (UTC).
     resource_name text, -- Its name in the cloud: the bucket or the file share's instance; null: it is not there.
@@ -582,10 +582,14 @@ create view api.storage (
     s.measured_at,
     s.soft_delete_days,
     s.delete_after_days,
-    p.gb_month_price_micros,
-    c.cost_micros,
+    ( SELECT p.gb_month_price_micros
+           FROM billing.storage_periods p
+          WHERE p.organization_id = s.organization_id AND p.storage_id = s.id
+          ORDER BY p.starts_at DESC
+         LIMIT 1) AS gb_month_price_micros,
+    h.cost_micros,
     h.captured_micros AS charged_micros,
-    GREATEST(c.cost_micros - h.amount_micros, 0::bigint) AS unpaid_micros,
+    GREATEST(h.cost_micros - h.amount_micros, 0::bigint) AS unpaid_micros,
     h.amount_micros - h.captured_micros AS held_micros,
         CASE
             WHEN s.ready_at IS NOT NULL AND h.due_at IS NOT NULL THEN h.expires_at
@@ -604,22 +608,15 @@ create view api.storage (
    FROM billing.storage s
      CROSS JOIN LATERAL ( SELECT r.amount_micros,
             r.captured_micros,
-            r.captured_until,
             r.expires_at,
-            r.due_at
+            r.due_at,
+                CASE
+                    WHEN r.due_at IS NULL THEN r.captured_micros
+                    ELSE billing.storage_cost(r.organization_id, r.id, GREATEST(r.captured_until, billing.now()))
+                END AS cost_micros
            FROM billing.holds r
           WHERE r.organization_id = s.organization_id AND r.id = s.id
-         LIMIT 1) h
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN h.due_at IS NULL THEN h.captured_micros
-                    ELSE billing.storage_cost(s.organization_id, s.id, GREATEST(h.captured_until, billing.now()))
-                END AS cost_micros) c
-     LEFT JOIN LATERAL ( SELECT r.gb_month_price_micros
-           FROM billing.storage_periods r
-          WHERE r.organization_id = s.organization_id AND r.storage_id = s.id
-          ORDER BY r.starts_at DESC
-         LIMIT 1) p ON true;
+         LIMIT 1) h;
 CREATE TRIGGER storage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.storage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.storage to authenticated, faregate_reader;
 
@@ -2242,6 +2239,10 @@ create function billing.authenticate_reader(p_caller jsonb, p_organization_id uu
 
 create function billing.begin_attempt(p_organization_id uuid, p_task_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as 'a3371f2e8a1479bc4960a85a9d9796de';
 
+create function billing.begin_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone, p_billed_gb integer, p_price billing.prices) returns void language plpgsql set search_path=pg_catalog, pg_temp as '25d25ef852db5039e1f17d38f373d53a';
+
+create function billing.billed_gb(p_size_gb integer, p_used_bytes bigint, p_included_gb integer) returns integer language sql immutable parallel safe as 'bcf32f5d8a7449e2c1483f684d3e4668';
+
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
@@ -2280,7 +2281,7 @@ create function billing.end_invitation(p_organization_id uuid, p_email text) ret
 
 create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1de6118de13a595a41b11ee13cc81c2';
 
-create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd258694c2665e1d67636b319332b4f91';
+create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1b7589840725c475a42ce2151874276d';
 
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 
@@ -2293,6 +2294,8 @@ create function billing.find_member(p_organization_id uuid, p_member_id uuid) re
 create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
 
 create function billing.find_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '46c4636969ce762685f39eb18f46c777';
+
+create function billing.finish_resize(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7389537f8011ba6950e5851303dafdcf';
 
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
@@ -2376,7 +2379,9 @@ grant execute on routine billing.readable(text) to authenticated, faregate_reade
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
-create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '78d7318d89d49dc4521743dece136aef';
+create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '552130d905b97a6d445947b8c0cb3625';
+
+create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1fedf2c3df9733d2e836da7e4b03324d';
 
 create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f85b93fb3b159f6c80b6368bf93d22b9';
 
@@ -2409,11 +2414,11 @@ create function billing.settle_organization(p_organization_id uuid) returns void
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 
-create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f3e6cdb5527dab40cb6a03c10a5730ae';
+create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '19c157791b95bdcf26e0678230ebef00';
 
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
 
-create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '62dbc93ffcbcf50c47e1f1dd798996ac';
+create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc6b2ad5d2b923c3fd26da3ea85a1b87';
 
 create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '02575458f821dbd8347b093160cd09d6';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
@@ -2422,7 +2427,7 @@ create function billing.stop_session_payload(p_organization_id uuid, p_session_i
 
 create function billing.stop_sessions(p_organization_id uuid, p_session_ids uuid[], p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9904938b5b9e9bf31d31016f87798035';
 
-create function billing.storage_cost(p_organization_id uuid, p_storage_id uuid, p_until timestamp with time zone) returns bigint language sql stable parallel safe as '5e5df5306f7c23447f825a368c3f39c3';
+create function billing.storage_cost(p_organization_id uuid, p_storage_id uuid, p_until timestamp with time zone) returns bigint language sql stable parallel safe as 'a52876b382bf5a8bbf1e7243acbc1896';
 grant execute on routine billing.storage_cost(uuid,uuid,timestamp with time zone) to authenticated, faregate_reader;
 
 create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';

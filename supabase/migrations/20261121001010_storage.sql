@@ -227,20 +227,29 @@ comment on column billing.storage_periods.gb_month_price_micros is
 -- sum of GB × exact duration × price over its periods, rounded once, half up. Cumulative, so
 -- successive charges never drift. A GB-month is a GB for 730 hours, a twelfth of a year, as in
 -- Google's price lists.
+-- The linter takes parameters for columns: hence noqa.
 create function billing.storage_cost(
     p_organization_id uuid, p_storage_id uuid, p_until timestamptz
 )
 returns bigint
 language sql
 stable parallel safe
-return (
-    select coalesce(round(sum(
-        p.billed_gb * p.gb_month_price_micros
-        * extract(epoch from greatest(least(p.ends_at, p_until) - p.starts_at, interval '0'))
-    ) / 2628000), 0)::bigint
+begin atomic
+    select
+        coalesce(
+            round(sum(
+                p.billed_gb * p.gb_month_price_micros
+                * extract(
+                    epoch from greatest(
+                        least(p.ends_at, p_until) - p.starts_at, interval '0' -- noqa: RF03
+                    )
+                )
+            ) / 2628000),
+            0
+        )::bigint
     from billing.storage_periods as p
-    where p.organization_id = p_organization_id and p.storage_id = p_storage_id
-);
+    where p.organization_id = p_organization_id and p.storage_id = p_storage_id; -- noqa: RF03
+end;
 
 create view api.storage with (security_invoker = true) as
 select
@@ -259,10 +268,16 @@ select
     s.measured_at,
     s.soft_delete_days,
     s.delete_after_days,
-    p.gb_month_price_micros,
-    c.cost_micros,
+    (
+        select p.gb_month_price_micros
+        from billing.storage_periods as p
+        where p.organization_id = s.organization_id and p.storage_id = s.id
+        order by p.starts_at desc
+        limit 1
+    ) as gb_month_price_micros,
+    h.cost_micros,
     h.captured_micros as charged_micros,
-    greatest(c.cost_micros - h.amount_micros, 0) as unpaid_micros,
+    greatest(h.cost_micros - h.amount_micros, 0) as unpaid_micros,
     h.amount_micros - h.captured_micros as held_micros,
     case when s.ready_at is not null and h.due_at is not null then h.expires_at end as paid_until,
     case when s.applied_access is not null then s.resource_name end as resource_name,
@@ -277,31 +292,20 @@ cross join lateral (
     select
         r.amount_micros,
         r.captured_micros,
-        r.captured_until,
         r.expires_at,
-        r.due_at
+        r.due_at,
+        case
+            -- What was not paid when it ended is nobody's debt.
+            when r.due_at is null then r.captured_micros
+            else
+                billing.storage_cost(
+                    r.organization_id, r.id, greatest(r.captured_until, billing.now())
+                )
+        end as cost_micros
     from billing.holds as r
     where r.organization_id = s.organization_id and r.id = s.id
     limit 1 -- noqa: AM09
-) as h
-cross join lateral (
-    select
-        case
-            -- What was not paid when it ended is nobody's debt.
-            when h.due_at is null then h.captured_micros
-            else
-                billing.storage_cost(
-                    s.organization_id, s.id, greatest(h.captured_until, billing.now())
-                )
-        end as cost_micros
-) as c
-left join lateral (
-    select r.gb_month_price_micros
-    from billing.storage_periods as r
-    where r.organization_id = s.organization_id and r.storage_id = s.id
-    order by r.starts_at desc
-    limit 1
-) as p on true;
+) as h;
 comment on view api.storage is 'Rented storage with its cost as of now.';
 comment on column api.storage.id is 'Time-ordered (UUIDv7); its hold has the same.';
 comment on column api.storage.region is 'Where it is.';
@@ -311,7 +315,7 @@ comment on column api.storage.cost_micros is
 'In µ$: what was charged so far plus what has run since.';
 comment on column api.storage.charged_micros is 'What was charged so far, in µ$.';
 comment on column api.storage.unpaid_micros is
-'What of its cost neither a charge nor a hold covers, in µ$: what to top up to keep it.';
+'What of its cost neither a charge nor a hold covers, in µ$. When it ends, nobody owes it.';
 comment on column api.storage.held_micros is 'What is held for it, in µ$.';
 comment on column api.storage.paid_until is 'Until when money is held for it (UTC).';
 comment on column api.storage.resource_name is

@@ -43,8 +43,70 @@ language sql
 immutable parallel safe
 return round(p_gb * p_gb_month_price_micros * p_seconds::numeric / 2628000)::bigint;
 
+-- billing.billed_gb: how many GB are charged: what is rented or, where that is more, what is used,
+-- less what is included.
+create function billing.billed_gb(p_size_gb integer, p_used_bytes bigint, p_included_gb integer)
+returns integer
+language sql
+immutable parallel safe
+return greatest(
+    greatest(p_size_gb, ceil(coalesce(p_used_bytes, 0) / 1073741824.0)) - p_included_gb, 0
+)::integer;
+
+-- billing.begin_storage_period: from p_at on, charge for so many GB at this price. The same as
+-- before changes nothing.
+--
+-- Locks   nothing new: the caller has locked the storage resource.
+create function billing.begin_storage_period(
+    p_organization_id uuid,
+    p_storage_id uuid,
+    p_at timestamptz,
+    p_billed_gb integer,
+    p_price billing.prices
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_open billing.storage_periods;
+    v_at timestamptz;
+begin
+    select p.* into v_open
+    from billing.storage_periods as p
+    where p.organization_id = p_organization_id
+        and p.storage_id = p_storage_id
+        and p.ends_at is null;
+    if v_open.billed_gb = p_billed_gb and v_open.price_id = p_price.id then
+        return;
+    end if;
+    -- Where the clock was set back, after what began already.
+    v_at := greatest(p_at, v_open.starts_at);
+    update billing.storage_periods as p
+    set ends_at = v_at
+    where p.organization_id = p_organization_id
+        and p.storage_id = p_storage_id
+        and p.ends_at is null;
+    insert into billing.storage_periods (
+        organization_id, storage_id, starts_at, billed_gb, price_id, gb_month_price_micros
+    )
+    values (
+        p_organization_id, p_storage_id, v_at, p_billed_gb, p_price.id, p_price.price_micros
+    )
+    -- One that ends in the moment in which it began never was.
+    on conflict (organization_id, storage_id, starts_at) do update
+    set
+        ends_at = null,
+        billed_gb = excluded.billed_gb,
+        price_id = excluded.price_id,
+        gb_month_price_micros = excluded.gb_month_price_micros;
+end
+$$;
+
 -- billing.enter_storage_period: from p_at on, charge for the size that it has now (or what it uses,
--- where that is more) at the price of now. The same as before changes nothing.
+-- where that is more) at the price of its plan. A new price counts from its own moment on, however
+-- late this is called; nothing changes what was charged already. A plan without a price keeps the
+-- one that was charged last.
 --
 -- Locks   nothing new: the caller has locked the storage resource.
 create function billing.enter_storage_period(
@@ -56,49 +118,52 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_storage billing.storage;
-    v_period billing.storage_periods;
-    v_price billing.prices;
-    v_billed_gb integer;
+    v_captured_until timestamptz;
     v_at timestamptz;
+    v_billed_gb integer;
+    v_price billing.prices;
+    v_next billing.prices;
 begin
     select s.* into strict v_storage
     from billing.storage as s
     where s.organization_id = p_organization_id and s.id = p_storage_id;
-    select p.* into v_period
+    select h.captured_until into strict v_captured_until
+    from billing.holds as h
+    where h.organization_id = p_organization_id and h.id = p_storage_id;
+    v_at := greatest(p_at, v_captured_until);
+    select p.billed_gb into v_billed_gb
     from billing.storage_periods as p
     where p.organization_id = p_organization_id
         and p.storage_id = p_storage_id
         and p.ends_at is null;
-    select p.* into strict v_price
-    from billing.storage_price(p_organization_id, v_storage.kind, p_at) as p;
-    v_billed_gb := greatest(
-        greatest(v_storage.size_gb, ceil(coalesce(v_storage.used_bytes, 0) / 1073741824.0))
-        - v_storage.included_gb,
-        0
-    );
-    if v_period.billed_gb = v_billed_gb and v_period.price_id = v_price.id then
-        return;
-    end if;
-    -- A clock that was set back does not make time that was charged already cost anything else.
-    v_at := greatest(p_at, v_period.starts_at);
-    update billing.storage_periods as p
-    set ends_at = v_at
+    select r.* into v_price
+    from billing.storage_periods as p
+    inner join billing.prices as r on r.id = p.price_id
     where p.organization_id = p_organization_id
         and p.storage_id = p_storage_id
         and p.ends_at is null;
-    insert into billing.storage_periods (
-        organization_id, storage_id, starts_at, billed_gb, price_id, gb_month_price_micros
-    )
-    values (
-        p_organization_id, p_storage_id, v_at, v_billed_gb, v_price.id, v_price.price_micros
-    )
-    -- One that ends in the moment in which it began never was.
-    on conflict (organization_id, storage_id, starts_at) do update
-    set
-        ends_at = null,
-        billed_gb = excluded.billed_gb,
-        price_id = excluded.price_id,
-        gb_month_price_micros = excluded.gb_month_price_micros;
+    for v_next in
+        select r.*
+        from billing.prices as r
+        where r.plan_id = v_price.plan_id
+            and r.sku = v_price.sku
+            and r.effective_at > v_price.effective_at
+            and r.effective_at <= v_at
+        order by r.effective_at
+    loop
+        perform billing.begin_storage_period(
+            p_organization_id, p_storage_id, greatest(v_next.effective_at, v_captured_until),
+            v_billed_gb, v_next
+        );
+        v_price := v_next;
+    end loop;
+    select p.* into v_next
+    from billing.storage_price(p_organization_id, v_storage.kind, v_at) as p;
+    perform billing.begin_storage_period(
+        p_organization_id, p_storage_id, v_at,
+        billing.billed_gb(v_storage.size_gb, v_storage.used_bytes, v_storage.included_gb),
+        case when found then v_next else v_price end
+    );
 end
 $$;
 
@@ -132,7 +197,8 @@ return case
 end;
 
 -- billing.settle_storage: the rule of accrual. Charge what a storage resource has cost since the
--- last charge, hold the next window or what there is of it, and take the step that is due.
+-- last charge, hold the next window or what there is of it, and take the step that is due. For a
+-- size that it is being given, the money is held already. One that has ended stays as it is.
 --
 -- p_is_end: charge up to now and hold nothing more; whatever is not covered is written off.
 --
@@ -148,45 +214,61 @@ declare
     v_storage billing.storage;
     v_hold billing.holds;
     v_plan billing.plans;
+    v_wallet billing.wallets;
     v_now timestamptz;
     v_free_micros bigint;
-    v_cost_micros bigint;
     v_ahead_micros bigint := 0;
     v_owed_micros bigint;
     v_held_micros bigint;
     v_paid_micros bigint;
-    v_new_held_micros bigint;
+    v_kept_micros bigint;
     v_is_covered boolean;
     v_paid_until timestamptz;
     v_status billing.storage_status;
 begin
-    perform from billing.wallets as w
+    select w.* into strict v_wallet
+    from billing.wallets as w
     where w.organization_id = p_organization_id
     for no key update;
-    perform billing.expire_wallet(p_organization_id);
+    if v_wallet.next_expiry_at <= billing.now() then
+        perform billing.expire_wallet(p_organization_id);
+        select w.* into strict v_wallet
+        from billing.wallets as w
+        where w.organization_id = p_organization_id;
+    end if;
     select s.* into strict v_storage
     from billing.storage as s
     where s.organization_id = p_organization_id and s.id = p_storage_id;
     select h.* into strict v_hold
     from billing.holds as h
     where h.organization_id = p_organization_id and h.id = p_storage_id;
+    if v_hold.due_at is null then
+        return;
+    end if;
     select l.* into strict v_plan
     from billing.organizations as o
     inner join billing.plans as l on l.id = o.plan_id
     where o.id = p_organization_id;
     -- After the lock: whoever held it charged up to a moment before this one.
     v_now := greatest(billing.now(), v_hold.captured_until);
-    select case when w.debt_micros = 0 then w.settled_micros - w.held_micros else 0 end
-    into strict v_free_micros
-    from billing.wallets as w
-    where w.organization_id = p_organization_id;
+    v_free_micros := case
+        when v_wallet.debt_micros = 0 then v_wallet.settled_micros - v_wallet.held_micros
+        else 0
+    end;
 
-    v_cost_micros := billing.storage_cost(p_organization_id, p_storage_id, v_now);
-    if not p_is_end then
+    if v_storage.ready_at is not null then
         perform billing.enter_storage_period(p_organization_id, p_storage_id, v_now);
+    end if;
+    if not p_is_end then
         select
             billing.window_cost(
-                p.billed_gb, p.gb_month_price_micros, v_plan.storage_window_seconds
+                billing.billed_gb(
+                    greatest(v_storage.size_gb, v_storage.resize_to_gb),
+                    v_storage.used_bytes,
+                    v_storage.included_gb
+                ),
+                p.gb_month_price_micros,
+                v_plan.storage_window_seconds
             )
         into strict v_ahead_micros
         from billing.storage_periods as p
@@ -194,24 +276,25 @@ begin
             and p.storage_id = p_storage_id
             and p.ends_at is null;
     end if;
-    v_owed_micros := v_cost_micros - v_hold.captured_micros;
+    v_owed_micros := billing.storage_cost(p_organization_id, p_storage_id, v_now)
+    - v_hold.captured_micros;
     v_held_micros := v_hold.amount_micros - v_hold.captured_micros;
     v_paid_micros := least(v_owed_micros, v_held_micros + v_free_micros);
-    v_new_held_micros := least(v_ahead_micros, v_held_micros + v_free_micros - v_paid_micros);
-    v_is_covered := v_paid_micros = v_owed_micros and v_new_held_micros = v_ahead_micros;
+    v_kept_micros := least(v_ahead_micros, v_held_micros + v_free_micros - v_paid_micros);
+    v_is_covered := v_paid_micros = v_owed_micros and v_kept_micros = v_ahead_micros;
     v_paid_until := case
         when v_is_covered then v_now + make_interval(secs => v_plan.storage_window_seconds)
         when v_paid_micros < v_owed_micros then least(v_hold.expires_at, v_now)
         else
             v_now + make_interval(
                 secs => floor(
-                    v_plan.storage_window_seconds * v_new_held_micros::numeric / v_ahead_micros
+                    v_plan.storage_window_seconds * v_kept_micros::numeric / v_ahead_micros
                 )::double precision
             )
     end;
     update billing.holds as h
     set
-        amount_micros = h.captured_micros + v_paid_micros + v_new_held_micros,
+        amount_micros = h.captured_micros + v_paid_micros + v_kept_micros,
         captured_micros = h.captured_micros + v_paid_micros,
         captured_until = v_now,
         expires_at = v_paid_until,
@@ -219,26 +302,32 @@ begin
         due_at = case
             when v_is_covered
                 then v_now + v_plan.storage_window_seconds * interval '0.5 second'
-            else greatest(v_paid_until, v_now + interval '1 hour')
+            -- Each hour's run looks whether money came or a step is due.
+            else greatest(v_paid_until, v_now + interval '30 minutes')
         end
     where h.organization_id = p_organization_id and h.id = p_storage_id;
     perform billing.debit_wallet(
         row(
-            p_organization_id, v_paid_micros, v_new_held_micros - v_held_micros,
+            p_organization_id, v_paid_micros, v_kept_micros - v_held_micros,
             'revenue_storage', 'storage', p_storage_id
         )::billing.debit,
         v_now
     );
-    if not p_is_end then
-        v_status := billing.storage_next_status(
-            v_storage, v_plan, v_paid_micros = v_owed_micros, v_is_covered, v_now
-        );
-        if v_status = 'deleting' then
-            perform billing.end_storage(p_organization_id, p_storage_id, 'deleting', 'unpaid');
-        elsif v_status <> v_storage.status then
-            perform billing.set_storage_status(p_organization_id, p_storage_id, v_status, null);
-            perform billing.drive_storage(p_organization_id, p_storage_id);
-        end if;
+    if v_wallet.debt_micros > 0 then
+        perform billing.repay_debt(p_organization_id);
+    end if;
+    if p_is_end then
+        return;
+    end if;
+
+    v_status := billing.storage_next_status(
+        v_storage, v_plan, v_paid_micros = v_owed_micros, v_is_covered, v_now
+    );
+    if v_status = 'deleting' then
+        perform billing.end_storage(p_organization_id, p_storage_id, 'deleting', 'unpaid');
+    elsif v_status <> v_storage.status then
+        perform billing.set_storage_status(p_organization_id, p_storage_id, v_status, null);
+        perform billing.drive_storage(p_organization_id, p_storage_id);
     end if;
 end
 $$;
@@ -351,10 +440,31 @@ begin
     select s.ready_at into strict v_ready_at
     from billing.storage as s
     where s.organization_id = p_organization_id and s.id = p_storage_id;
-    perform billing.enter_storage_period(p_organization_id, p_storage_id, v_ready_at);
     update billing.holds as h
     set captured_until = v_ready_at
     where h.organization_id = p_organization_id and h.id = p_storage_id;
+    perform billing.enter_storage_period(p_organization_id, p_storage_id, v_ready_at);
+    perform billing.settle_storage(p_organization_id, p_storage_id, false);
+end
+$$;
+
+-- billing.finish_resize: the cloud has given it a size: from now on that is charged. What is wanted
+-- beyond that stays wanted.
+--
+-- Locks   the wallet; the caller has locked the storage resource.
+create function billing.finish_resize(
+    p_organization_id uuid, p_storage_id uuid, p_size_gb integer
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Up to now it had the size before.
+    perform billing.settle_storage(p_organization_id, p_storage_id, false);
+    update billing.storage as s
+    set size_gb = p_size_gb, resize_to_gb = nullif(s.resize_to_gb, p_size_gb)
+    where s.organization_id = p_organization_id and s.id = p_storage_id;
     perform billing.settle_storage(p_organization_id, p_storage_id, false);
 end
 $$;
@@ -407,12 +517,11 @@ grant execute on function api.accrue_storage to service_role, faregate_functions
 comment on function api.accrue_storage is
 'Charges and renews the storage that is due, for the cron.';
 
--- billing.refuse_storage: whatever speaks against storage of a size in a region, one by one.
+-- billing.refuse_size: whatever speaks against a size of storage on a plan in a region.
 --
--- Raises  FG400 region_not_offered    detail: region, regions
---         FG403 storage_not_allowed   the plan has none of this kind; detail: kind
---         FG400 size_not_allowed      detail: min_gb, max_gb, step_gb
-create function billing.refuse_storage(
+-- Raises  FG403 storage_not_allowed  the plan has none of this kind; detail: kind
+--         FG400 size_not_allowed     detail: min_gb, max_gb, step_gb
+create function billing.refuse_size(
     p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer
 )
 returns void
@@ -420,11 +529,40 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_region billing.regions;
-    v_max_gb integer;
+    v_limits record;
 begin
-    select r.* into v_region
+    select r.min_gb, r.step_gb, l.max_gb into v_limits
     from billing.regions as r
+    inner join billing.storage_limits as l on l.kind = r.kind
+    where r.kind = p_kind and r.id = p_region_id and l.plan_id = p_plan_id;
+    if not found then
+        raise exception using
+            errcode = 'FG403',
+            message = 'storage_not_allowed',
+            detail = jsonb_build_object('kind', p_kind)::text;
+    end if;
+    if p_size_gb not between v_limits.min_gb and v_limits.max_gb
+        or p_size_gb % v_limits.step_gb <> 0
+    then
+        raise exception using
+            errcode = 'FG400', message = 'size_not_allowed', detail = to_jsonb(v_limits)::text;
+    end if;
+end
+$$;
+
+-- billing.refuse_storage: whatever speaks against storage of a size in a region, one by one.
+--
+-- Raises  FG400 region_not_offered    detail: region, regions
+--         FG403 storage_not_allowed, FG400 size_not_allowed
+create function billing.refuse_storage(
+    p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from billing.regions as r
     where r.kind = p_kind and r.id = p_region_id and r.is_open;
     if not found then
         raise exception using
@@ -439,23 +577,7 @@ begin
                 )
             )::text;
     end if;
-    select l.max_gb into v_max_gb
-    from billing.storage_limits as l
-    where l.plan_id = p_plan_id and l.kind = p_kind;
-    if not found then
-        raise exception using
-            errcode = 'FG403',
-            message = 'storage_not_allowed',
-            detail = jsonb_build_object('kind', p_kind)::text;
-    end if;
-    if p_size_gb not between v_region.min_gb and v_max_gb or p_size_gb % v_region.step_gb <> 0 then
-        raise exception using
-            errcode = 'FG400',
-            message = 'size_not_allowed',
-            detail = jsonb_build_object(
-                'min_gb', v_region.min_gb, 'max_gb', v_max_gb, 'step_gb', v_region.step_gb
-            )::text;
-    end if;
+    perform billing.refuse_size(p_plan_id, p_kind, p_region_id, p_size_gb);
 end
 $$;
 
