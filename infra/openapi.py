@@ -28,6 +28,9 @@ PLACEHOLDERS = {
     "TASKS_TARGET_URL": "https://api.invalid",
     "TASKS_SERVICE_ACCOUNT": "invoker@project.iam.gserviceaccount.invalid",
     "TASKS_AUDIENCE": "https://api.invalid",
+    "GOOGLE_PROJECT": "project",
+    "STORAGE_SIGNER": "signer@project.iam.gserviceaccount.invalid",
+    "WORKLOAD_IDENTITY_POOL": "project.svc.id.goog",
 }
 
 

@@ -24,3 +24,8 @@ return clock_timestamp() + (
     select c.seconds * interval '1 second'
     from billing.clock_offset as c
 );
+
+-- Buckets of the S3 endpoint that a laptop runs.
+insert into billing.regions (kind, id, provider, location, endpoint)
+values ('bucket', 'local-s3', 's3', 'us-east-1', 'local')
+on conflict (kind, id) do nothing;

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
     HttpUrl,
     PostgresDsn,
@@ -173,3 +175,54 @@ class TasksSettings(Settings):
     tasks_target_url: HttpUrl
     tasks_service_account: Text
     tasks_audience: Text
+
+
+class GoogleSettings(Settings):
+    """In which project the cloud's resources of customers are."""
+
+    google_project: Text
+
+
+class BucketSettings(GoogleSettings):
+    """How to call Cloud Storage."""
+
+    storage_api_url: HttpUrl = HttpUrl("https://storage.googleapis.com")
+
+
+class SignerSettings(BucketSettings):
+    """As whom addresses of objects are signed, and who signs without giving the key away."""
+
+    storage_signer: Text
+    iam_credentials_api_url: HttpUrl = HttpUrl("https://iamcredentials.googleapis.com")
+
+
+class FilestoreSettings(GoogleSettings):
+    """How to call Filestore, and to which network file shares are connected."""
+
+    filestore_api_url: HttpUrl = HttpUrl("https://file.googleapis.com")
+    filestore_network: Text = "default"
+
+
+class IdentitySettings(GoogleSettings):
+    """How to call IAM, and whose workloads may act as an organization's service account."""
+
+    iam_api_url: HttpUrl = HttpUrl("https://iam.googleapis.com")
+    workload_identity_pool: Annotated[
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9:.-]+\.svc\.id\.goog$")
+    ]
+
+
+class S3Endpoint(BaseModel):
+    """An S3 endpoint and the key to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl
+    access_key_id: Text
+    secret_access_key: Secret
+
+
+class S3Settings(Settings):
+    """The S3 endpoints that regions name."""
+
+    s3_endpoints: dict[str, S3Endpoint] = {}

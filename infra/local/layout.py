@@ -29,7 +29,12 @@ WAYS = ("postgres", "supabase")
 DATABASE = "faregate"
 LOCATION = "projects/local/locations/local"
 QUEUE = f"{LOCATION}/queues/stop-session"
-INVOKER = "invoker@local.iam.gserviceaccount.com"
+GOOGLE_PROJECT = "local"
+INVOKER = f"invoker@{GOOGLE_PROJECT}.iam.gserviceaccount.com"
+# It signs the addresses of objects.
+SIGNER = f"signer@{GOOGLE_PROJECT}.iam.gserviceaccount.com"
+S3_ENDPOINT = "local"
+S3_KEY = {"access_key_id": "local", "secret_access_key": "local-secret"}
 _TEN_YEARS_SECONDS = 315_360_000
 
 
@@ -114,7 +119,10 @@ class Layout:
 
     def __init__(self, port: int, secrets: Secrets) -> None:
         self.secrets = secrets
-        self.api_port, self.cloud_port, self.rest_port, self.database_port = range(port, port + 4)
+        self.ports = range(port, port + 5)
+        self.api_port, self.cloud_port, self.rest_port, self.database_port, self.s3_port = (
+            self.ports
+        )
         self.api_url = f"http://127.0.0.1:{self.api_port}"
         self.supabase_url = f"http://127.0.0.1:{self.cloud_port}"
         self.auth_url = f"{self.supabase_url}/auth/v1"
@@ -123,6 +131,10 @@ class Layout:
         self.stripe_url = f"{self.supabase_url}/stripe"
         self.tasks_url = f"{self.supabase_url}/tasks"
         self.google_url = f"{self.supabase_url}/google"
+        self.gcs_url = f"{self.supabase_url}/gcs"
+        self.iam_url = f"{self.supabase_url}/iam"
+        self.iam_credentials_url = f"{self.supabase_url}/iamcredentials"
+        self.filestore_url = f"{self.supabase_url}/filestore"
         self.auth_key = SigningKey(secrets.auth_private_key, "ES256", "local-es256")
         self.reader_key = SigningKey(secrets.reader_private_key, "ES256", "local-reader")
         self.google_key = SigningKey(secrets.google_private_key, "RS256", "local-rs256")
@@ -134,6 +146,11 @@ class Layout:
         if not text.isdecimal() or not 1024 <= int(text) <= 65530:
             raise RefusalError(f"{PORT_VARIABLE} must be a port from 1024 to 65530, not {text!r}.")
         return cls(int(text), Secrets.load())
+
+    @property
+    def s3_url(self) -> str:
+        """Tell where the S3 endpoint is."""
+        return f"http://127.0.0.1:{self.s3_port}"
 
     @property
     def jwks(self) -> dict[str, Any]:
@@ -188,6 +205,15 @@ class Layout:
             "TOP_UP_URL": f"{self.api_url}/docs",
             "CORS_ALLOWED_ORIGINS": "http://localhost:3000",
             "CREDIT_VALUE_USD": "1",
+            "GOOGLE_PROJECT": GOOGLE_PROJECT,
+            "STORAGE_API_URL": self.gcs_url,
+            "STORAGE_SIGNER": SIGNER,
+            "IAM_CREDENTIALS_API_URL": self.iam_credentials_url,
+            "FILESTORE_API_URL": self.filestore_url,
+            "FILESTORE_NETWORK": "default",
+            "IAM_API_URL": self.iam_url,
+            "WORKLOAD_IDENTITY_POOL": f"{GOOGLE_PROJECT}.svc.id.goog",
+            "S3_ENDPOINTS": json.dumps({S3_ENDPOINT: {"url": self.s3_url, **S3_KEY}}),
         }
 
 

@@ -17,6 +17,7 @@ LOGS = STATE / "log"
 VENV = LOCAL / "venv"
 NODE_MODULES = LOCAL / "npm" / "node_modules"
 CLOUD_STORE = STATE / "cloud.sqlite"
+CLOUD_FILES = STATE / "cloud"
 SUPABASE = ROOT / "supabase"
 
 _ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}

@@ -35,6 +35,10 @@ class Stack(BaseModel):
     admin_passport: str
     tasks_url: str
     google_url: str
+    gcs_url: str
+    s3_url: str
+    filestore_url: str
+    iam_url: str
     jwks_url: str
     pid: int
 

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,8 +111,7 @@ class Supervisor:
 
     def _check_ports(self) -> None:
         layout = self._layout
-        ports = (layout.api_port, layout.cloud_port, layout.rest_port, layout.database_port)
-        for port in ports:
+        for port in layout.ports:
             with socket.socket() as probe:
                 # As servers do: connections that are still closing do not count.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -120,7 +120,8 @@ class Supervisor:
                 except OSError as error:
                     raise RefusalError(
                         f"port {port} is in use; end what listens there, or set {PORT_VARIABLE} to "
-                        f"the first of {len(ports)} free ports in a row (now {ports[0]})."
+                        f"the first of {len(layout.ports)} free ports in a row "
+                        f"(now {layout.api_port})."
                     ) from error
 
     def _prepare_database(self) -> None:
@@ -132,6 +133,7 @@ class Supervisor:
                 say("  The database was made by other migrations: it is made anew, empty.")
             for outdated in (_ADMIN_PASSPORT, *paths.STATE.glob(f"{paths.CLOUD_STORE.name}*")):
                 outdated.unlink(missing_ok=True)
+            shutil.rmtree(paths.CLOUD_FILES, ignore_errors=True)
             with step("database"):
                 migrate.create(self._cluster, DATABASE)
         with step("migrations"):
@@ -185,6 +187,10 @@ class Supervisor:
             admin_passport=admin_passport,
             tasks_url=layout.tasks_url,
             google_url=layout.google_url,
+            gcs_url=layout.gcs_url,
+            s3_url=layout.s3_url,
+            filestore_url=layout.filestore_url,
+            iam_url=layout.iam_url,
             jwks_url=f"{layout.auth_url}/.well-known/jwks.json",
             pid=os.getpid(),
         )

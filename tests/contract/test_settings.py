@@ -68,7 +68,7 @@ def _start(portal: BlockingPortal, name: str, environment: Mapping[str, str]) ->
 
 
 def test_the_example_names_every_setting_and_its_default() -> None:
-    documented = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    documented = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
     read: dict[str, str] = {}
     for group in _groups():
         for name, field in group.model_fields.items():

@@ -17,7 +17,12 @@ from psycopg import AsyncConnection
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
+from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
+from infra.local.cloud.google_errors import GoogleError
+from infra.local.cloud.google_errors import refuse as refuse_as_google
+from infra.local.cloud.iam import Iam
+from infra.local.cloud.iam_accounts import Accounts
 from infra.local.cloud.rest import Rest
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
@@ -75,6 +80,14 @@ class Cloud:
         finally:
             store.close()
 
+    def take_bucket(self, name: str) -> None:
+        """Let another project make a bucket of this name."""
+        self.control(f"{self.layout.gcs_url}/_buckets/{name}")
+
+    def control(self, url: str, **body: object) -> None:
+        """Have a stand-in do what is not ours to do there."""
+        httpx.post(url, json=body, trust_env=False).raise_for_status()
+
     def user_token(self, user_id: str, **claims: object) -> str:
         """Sign an access token as Supabase Auth does."""
         return self.layout.auth_key.sign(self.user_claims(user_id) | claims)
@@ -120,7 +133,7 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         def serve() -> None:
             # SQLite's connection belongs to the thread that opened it.
             store = Store(store_file)
-            server.config.app = _app(layout, store, postgrest_url, users)
+            server.config.app = _app(layout, store, store_file.parent, postgrest_url, users)
             ready.set()
             server.run(sockets=[listener])
             store.close()
@@ -141,7 +154,9 @@ def _await_answer(url: str) -> None:
         http.get(url).raise_for_status()
 
 
-def _app(layout: Layout, store: Store, postgrest_url: str, users: _UsersDatabase) -> FastAPI:
+def _app(
+    layout: Layout, store: Store, files: Path, postgrest_url: str, users: _UsersDatabase
+) -> FastAPI:
     http = httpx.AsyncClient(trust_env=False)
     google = Google(layout.google_url, layout.google_key)
     nowhere = Webhooks("http://127.0.0.1:9/", layout.secrets.stripe_webhook_secret, store, http)
@@ -152,14 +167,22 @@ def _app(layout: Layout, store: Store, postgrest_url: str, users: _UsersDatabase
     rest = Rest(postgrest_url, keys, http)
     accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(users), store)
 
+    service_accounts = Accounts(store, layout.secrets.google_private_key)
+    gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
+    iam = Iam(service_accounts, store)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http:
+            gcs.start()
             yield
+            gcs.stop()
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
-    for part in (google, payments, Tasks(store, _RealTime(), google, http), rest, accounts):
+    app.add_exception_handler(GoogleError, refuse_as_google)
+    tasks = Tasks(store, _RealTime(), google, http)
+    for part in (google, payments, tasks, rest, accounts, gcs, iam):
         app.include_router(part.router)
     return app

@@ -28,7 +28,7 @@ def receiver(stand_ins: StandIns) -> Receiver:
 def laptop() -> Iterator[Laptop]:
     """Give a laptop on which nothing has ever run."""
     with template.unused_name("laptop") as name:
-        with adjacent_listeners(4) as listeners:
+        with adjacent_listeners(5) as listeners:
             port = listeners[0].getsockname()[1]
         shutil.rmtree(paths.LOCAL / name, ignore_errors=True)
         (paths.LOCAL / name).mkdir()

@@ -17,7 +17,7 @@ from infra.local.stack import Stack
 # A proxy that nobody reaches: the stack must not need one to talk to itself.
 _PROXY = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
 _NO_PROXY = ("NO_PROXY", "no_proxy")
-_PORTS = 4
+_PORTS = 5
 
 
 @dataclass(frozen=True)

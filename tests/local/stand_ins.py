@@ -201,7 +201,7 @@ def run_stand_ins(database: Database, store: Path) -> Iterator[StandIns]:
         layout = _Layout(functions.getsockname()[1], database)
         running.enter_context(_serve(receiver.app, functions))
         # SQLite's connection belongs to the thread that opened it: that of the server.
-        running.enter_context(_serve(lambda: assemble(layout, Store(store)), cloud))
+        running.enter_context(_serve(lambda: assemble(layout, Store(store), store.parent), cloud))
         yield StandIns(layout, database, receiver)
 
 

@@ -329,7 +329,7 @@ def test_a_port_in_use_is_named(running: Running, laptop: Laptop) -> None:
     assert (status, told) == (1, "")
     assert complaint == (
         f"faregate: port {laptop.port} is in use; end what listens there, or set {PORT_VARIABLE}"
-        f" to the first of 4 free ports in a row (now {laptop.port - 1}).\n"
+        f" to the first of 5 free ports in a row (now {laptop.port - 1}).\n"
     )
     assert running.process.poll() is None
 

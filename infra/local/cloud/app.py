@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -13,7 +14,12 @@ from infra.local import paths
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
+from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
+from infra.local.cloud.google_errors import GoogleError
+from infra.local.cloud.google_errors import refuse as refuse_as_google
+from infra.local.cloud.iam import Iam
+from infra.local.cloud.iam_accounts import Accounts
 from infra.local.cloud.rest import Rest
 from infra.local.cloud.scheduler import Scheduler
 from infra.local.cloud.store import Store
@@ -37,10 +43,10 @@ def create_app() -> FastAPI:
     """Serve the stack of this checkout."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return assemble(Layout.load(), Store(paths.CLOUD_STORE))
+    return assemble(Layout.load(), Store(paths.CLOUD_STORE), paths.CLOUD_FILES)
 
 
-def assemble(layout: Layout, store: Store) -> FastAPI:
+def assemble(layout: Layout, store: Store, files: Path) -> FastAPI:
     """Put the stand-ins together."""
     # They only ever talk to this machine: no proxy, and long enough for a debugger.
     http = httpx.AsyncClient(timeout=600, trust_env=False)
@@ -64,11 +70,15 @@ def assemble(layout: Layout, store: Store) -> FastAPI:
     payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, webhooks)
     accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(auth_pool), store)
     rest = Rest(layout.postgrest_url, keys, http)
+    service_accounts = Accounts(store, layout.secrets.google_private_key)
+    gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
+    iam = Iam(service_accounts, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http, auth_pool, owner_pool:
             webhooks.resume()
+            gcs.start()
             loops = [asyncio.create_task(part.run()) for part in (tasks, scheduler)]
             try:
                 yield
@@ -76,12 +86,14 @@ def assemble(layout: Layout, store: Store) -> FastAPI:
                 for loop in loops:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
+                gcs.stop()
                 store.close()
 
     app = FastAPI(title="Stand-ins", openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
-    for part in (google, tasks, scheduler, payments, accounts, rest):
+    app.add_exception_handler(GoogleError, refuse_as_google)
+    for part in (google, tasks, scheduler, payments, accounts, rest, gcs, iam):
         app.include_router(part.router)
     return app
 
