@@ -121,8 +121,9 @@ create type billing.registration as (
 
 create type billing.reversal_kind as enum ('refund', 'refund_total', 'dispute');
 
--- The lines of a statement, in their order. sessions and usage are what was consumed.
-create type billing.statement_kind as enum ('purchases', 'bonuses', 'sessions', 'usage', 'refunds', 'disputes', 'expired', 'debt_repaid');
+-- The lines of a statement, in their order. sessions, storage, spaces and usage are what was
+-- consumed.
+create type billing.statement_kind as enum ('purchases', 'bonuses', 'sessions', 'storage', 'spaces', 'usage', 'refunds', 'disputes', 'expired', 'debt_repaid');
 
 -- What the transfers of a kind brought into the wallet (or took out of it: negative).
 create type billing.statement_line as (
@@ -654,7 +655,8 @@ create view api.transactions (
     amount_micros bigint, -- In µ$: positive into the wallet, negative out of it.
     balance_micros bigint, -- The settled balance after it, in µ$.
     session_id uuid, -- The session that it was charged for.
-    hold_id uuid, -- The hold that it was captured from; a session's hold has the session's id.
+    storage_id uuid, -- The storage that it was charged for.
+    hold_id uuid, -- The hold that it was captured from; that of a session or of storage has its id.
     grant_id uuid, -- The grant that a credit went to, or that alone paid a debit; null: several did.
     created_at timestamp with time zone -- When the money moved (UTC).
 ) with (security_invoker=true) as
@@ -670,6 +672,10 @@ create view api.transactions (
             WHEN reason = 'session'::billing.reason THEN hold_id
             ELSE NULL::uuid
         END AS session_id,
+        CASE
+            WHEN reason = 'storage'::billing.reason THEN hold_id
+            ELSE NULL::uuid
+        END AS storage_id,
     hold_id,
     grant_id,
     created_at
@@ -681,17 +687,21 @@ grant select on table api.transactions to authenticated, faregate_reader;
 create view api.usage (
     organization_id uuid, -- The organization it belongs to.
     day date, -- In UTC, from midnight to midnight.
-    kind billing.statement_kind, -- sessions, or usage: what was captured from holds.
-    amount_micros bigint, -- The sum of its charges, in µ$.
-    charges bigint -- How many there were.
+    kind billing.statement_kind, -- sessions, storage, spaces, or usage: what was captured from holds.
+    amount_micros bigint, -- The sum of its charges, less what was given back, in µ$.
+    charges bigint -- How many transfers there were.
 ) with (security_invoker=true) as
  SELECT organization_id,
     (date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date AS day,
     billing.statement_kind(reason) AS kind,
-    sum(amount_micros::bigint)::bigint AS amount_micros,
+    sum(
+        CASE
+            WHEN debit_account = 'wallet'::billing.account THEN amount_micros::bigint
+            ELSE - amount_micros::bigint
+        END)::bigint AS amount_micros,
     count(*) AS charges
    FROM billing.transfers t
-  WHERE reason = ANY (ARRAY['session'::billing.reason, 'capture'::billing.reason])
+  WHERE billing.is_consumption(reason)
   GROUP BY organization_id, ((date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date), (billing.statement_kind(reason));
 CREATE TRIGGER usage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.usage to authenticated, faregate_reader;
@@ -1348,7 +1358,7 @@ create table billing.transfers (
     wallet_balance_micros bigint not null, -- The wallet's settled balance after it, in µ$.
     reason billing.reason not null, -- What the money moved for.
     grant_id uuid, -- The grant that a credit went to, or that alone paid a debit; null: several did.
-    hold_id uuid, -- The hold that it was captured from; a session's hold has the session's id.
+    hold_id uuid, -- The hold that it was captured from; that of a session or of storage has its id.
     created_at timestamp with time zone not null default billing.now(), -- When the money moved (UTC).
     constraint transfers_accounts_differ CHECK ((debit_account <> credit_account)),
     constraint transfers_pkey PRIMARY KEY (organization_id, sequence)
@@ -2098,7 +2108,7 @@ create function api.list_unseen_discrepancies(p_reconciliation_id uuid) returns 
 grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functions, service_role;
 
 -- Tells what the caller consumed in a period, by day (UTC) and kind.
-create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '08c0d62caa2d49125f3e1c3a2a234eca';
+create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '5626e5c55b7606f9e222d58028274f44';
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
 -- Notes that the task queue has these rows of the outbox.
@@ -2311,6 +2321,9 @@ create function billing.hold_with_care(p_organization_id uuid, p_amount_micros b
 
 create procedure billing.inherit_comments(IN p_view regclass) language plpgsql set search_path=pg_catalog, pg_temp as '98ffa4172a6672eb00989febecde2bd8';
 
+create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as '45c8bd8bec26e7e95599ff0642d48a6a';
+grant execute on routine billing.is_consumption(billing.reason) to authenticated, faregate_reader;
+
 create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
 
 create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
@@ -2420,7 +2433,7 @@ create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) ret
 
 create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc6b2ad5d2b923c3fd26da3ea85a1b87';
 
-create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '02575458f821dbd8347b093160cd09d6';
+create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '59de1e4a4805d6ef623dcb9d1a4a7222';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
 
 create function billing.stop_session_payload(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns jsonb language sql stable parallel safe as '9779e7ad971b57a70467650473715bf7';

@@ -175,6 +175,7 @@ class Transaction(Answer):
     amount: Usd = Field(validation_alias="amount_micros")
     balance: Usd = Field(validation_alias="balance_micros")
     session_id: UUID | None
+    storage_id: UUID | None
     hold_id: UUID | None
     grant_id: UUID | None
     created_at: AwareDatetime

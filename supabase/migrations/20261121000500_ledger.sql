@@ -160,7 +160,7 @@ comment on column billing.transfers.reason is 'What the money moved for.';
 comment on column billing.transfers.grant_id is
 'The grant that a credit went to, or that alone paid a debit; null: several did.';
 comment on column billing.transfers.hold_id is
-'The hold that it was captured from; a session''s hold has the session''s id.';
+'The hold that it was captured from; that of a session or of storage has its id.';
 comment on column billing.transfers.created_at is 'When the money moved (UTC).';
 
 create table billing.draw_downs (
@@ -232,6 +232,7 @@ select
         as amount_micros,
     t.wallet_balance_micros as balance_micros,
     case when t.reason = 'session' then t.hold_id end as session_id,
+    case when t.reason = 'storage' then t.hold_id end as storage_id,
     t.hold_id,
     t.grant_id,
     t.created_at
@@ -243,6 +244,7 @@ comment on column api.transactions.amount_micros is
 'In µ$: positive into the wallet, negative out of it.';
 comment on column api.transactions.balance_micros is 'The settled balance after it, in µ$.';
 comment on column api.transactions.session_id is 'The session that it was charged for.';
+comment on column api.transactions.storage_id is 'The storage that it was charged for.';
 call billing.inherit_comments('api.transactions');
 
 -- billing.post: move money between two accounts of an organization: one transfer, and the running

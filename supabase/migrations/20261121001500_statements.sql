@@ -4,10 +4,20 @@
 -- adjoining periods always fit: what one closes with, the next opens with.
 
 create type billing.statement_kind as enum (
-    'purchases', 'bonuses', 'sessions', 'usage', 'refunds', 'disputes', 'expired', 'debt_repaid'
+    'purchases',
+    'bonuses',
+    'sessions',
+    'storage',
+    'spaces',
+    'usage',
+    'refunds',
+    'disputes',
+    'expired',
+    'debt_repaid'
 );
 comment on type billing.statement_kind is
-'The lines of a statement, in their order. sessions and usage are what was consumed.';
+'The lines of a statement, in their order. sessions, storage, spaces and usage are what was
+consumed.';
 
 create type billing.statement_line as (
     kind billing.statement_kind,
@@ -48,6 +58,9 @@ return case p_reason
     when 'promotion' then 'bonuses'
     when 'top_up_bonus' then 'bonuses'
     when 'session' then 'sessions'
+    when 'storage' then 'storage'
+    when 'space' then 'spaces'
+    when 'space_refund' then 'spaces'
     when 'capture' then 'usage'
     when 'refund' then 'refunds'
     when 'refund_failed' then 'refunds'
@@ -57,6 +70,13 @@ return case p_reason
     when 'expiry' then 'expired'
     when 'debt_repayment' then 'debt_repaid'
 end;
+
+-- billing.is_consumption: whether a transfer is for what was consumed, or gives some of that back.
+create function billing.is_consumption(p_reason billing.reason)
+returns boolean
+language sql
+immutable parallel safe
+return p_reason in ('session', 'storage', 'space', 'space_refund', 'capture');
 
 -- billing.last_transfer_before: the number of the last transfer that was made before a moment; 0
 -- when none was.
@@ -229,7 +249,7 @@ begin
             where t.organization_id = v_caller.organization_id
                 and t.sequence > v_period.opening_sequence
                 and t.sequence <= v_period.closing_sequence
-                and billing.statement_kind(t.reason) in ('sessions', 'usage')
+                and billing.is_consumption(t.reason)
             group by
                 date_trunc('day', t.created_at, 'UTC'), billing.statement_kind(t.reason)
             order by 1
@@ -371,14 +391,17 @@ select
     t.organization_id,
     (date_trunc('day', t.created_at, 'UTC') at time zone 'UTC')::date as day,
     billing.statement_kind(t.reason) as kind,
-    sum(t.amount_micros)::bigint as amount_micros,
+    sum(
+        case when t.debit_account = 'wallet' then t.amount_micros else -t.amount_micros end
+    )::bigint as amount_micros,
     count(*) as charges
 from billing.transfers as t
-where t.reason in ('session', 'capture')
+where billing.is_consumption(t.reason)
 group by t.organization_id, day, kind;
 comment on view api.usage is 'What was consumed by day and kind.';
 comment on column api.usage.day is 'In UTC, from midnight to midnight.';
-comment on column api.usage.kind is 'sessions, or usage: what was captured from holds.';
-comment on column api.usage.amount_micros is 'The sum of its charges, in µ$.';
-comment on column api.usage.charges is 'How many there were.';
+comment on column api.usage.kind is 'sessions, storage, spaces, or usage: what was captured from holds.';
+comment on column api.usage.amount_micros is
+'The sum of its charges, less what was given back, in µ$.';
+comment on column api.usage.charges is 'How many transfers there were.';
 call billing.inherit_comments('api.usage');

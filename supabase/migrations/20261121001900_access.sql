@@ -88,7 +88,7 @@ for each row execute function billing.refuse_change();
 -- Without usage of schema billing nobody reaches them but through a view.
 grant execute on function
 billing.readable, billing.now, billing.user_email, billing.session_cost, billing.storage_cost,
-billing.statement_kind
+billing.statement_kind, billing.is_consumption
 to authenticated, faregate_reader;
 
 grant select (id, name, plan_id, billing_email, closed_at, created_at)

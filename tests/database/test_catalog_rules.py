@@ -96,7 +96,8 @@ _RULES: dict[str, LiteralString] = {
                 'billing.readable(text)', 'billing.now()', 'billing.user_email(uuid)',
                 'billing.session_cost(bigint,timestamp with time zone,timestamp with time zone)',
                 'billing.storage_cost(uuid,uuid,timestamp with time zone)',
-                'billing.statement_kind(billing.reason)', 'billing.clock_offset'
+                'billing.statement_kind(billing.reason)',
+                'billing.is_consumption(billing.reason)', 'billing.clock_offset'
             )
     """,
     "readers may read views of api and nothing else": """

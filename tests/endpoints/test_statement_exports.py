@@ -20,7 +20,7 @@ CSV, JSON = (f"/v1/statements/transactions.{extension}" for extension in ("csv",
 ALWAYS = {"from": "2000-01-01T00:00:00Z", "to": "2999-12-31T23:59:59Z"}
 HEADER = [
     *["sequence", "reason", "amount", "balance"],
-    *["session_id", "hold_id", "grant_id", "created_at"],
+    *["session_id", "storage_id", "hold_id", "grant_id", "created_at"],
 ]
 
 

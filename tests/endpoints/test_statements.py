@@ -13,7 +13,7 @@ from tests.harness.stripe_events import Stripe, paid
 
 DAY = 86_400
 KINDS = [
-    *["purchases", "bonuses", "sessions", "usage"],
+    *["purchases", "bonuses", "sessions", "storage", "spaces", "usage"],
     *["refunds", "disputes", "expired", "debt_repaid"],
 ]
 ALWAYS = {"from": "2000-01-01T00:00:00Z", "to": "2999-12-31T23:59:59Z"}
@@ -100,6 +100,23 @@ def test_what_one_statement_closes_with_the_next_opens_with(
     for parts in zip(before["lines"], after["lines"], whole["lines"], strict=True):
         first, second, both = (Decimal(part["amount"]) for part in parts)
         assert first + second == both
+
+
+def test_storage_is_a_line_of_its_own(client: Client, platform: Platform) -> None:
+    organization = platform.organization("pro", usd=5)
+    storage_id = platform.rent(organization, 73)
+    for _ in range(2):
+        platform.advance(50 * 3600)  # 73 GB × 50 hours ÷ 730 hours × $0.02: ten cents
+        platform.run("select api.accrue_storage(1)")
+    amount, count = _lines(_statement(client, organization, **ALWAYS))["storage"]
+    assert -Decimal("0.200001") <= Decimal(amount) <= -Decimal("0.2")
+    usage = done(client.get(PATHS[1], by=organization.passport))["data"]
+    assert {day["kind"] for day in usage} == {"storage"}
+    assert sum(Decimal(day["amount"]) for day in usage) == Decimal(amount)
+    exported = done(client.get(PATHS[3], by=organization.passport))
+    charges = [each for each in exported if each["reason"] == "storage"]
+    assert {each["storage_id"] for each in charges} == {storage_id}
+    assert (len(charges), {each["session_id"] for each in exported}) == (count, {None})
 
 
 def test_by_itself_it_is_this_month_until_now(client: Client, platform: Platform) -> None:

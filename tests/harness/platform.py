@@ -142,6 +142,18 @@ class Platform:
             role,
         )
 
+    def rent(self, organization: Organization, gb: int) -> str:
+        """Rent a bucket of so many GB, which the cloud then has; give its id."""
+        with self.owner.transaction():
+            storage_id = self.value(
+                "select billing.open_storage("
+                "%s, 'bucket', 'us-central1', %s, 'data', null, 0, null, 0, 'test')",
+                organization.id,
+                gb,
+            )
+            self.run("select billing.start_storage(%s, %s)", organization.id, storage_id)
+        return str(storage_id)
+
     def advance(self, seconds: int) -> None:
         """Move the clock."""
         self.run("update billing.clock_offset set seconds = seconds + %s", seconds)

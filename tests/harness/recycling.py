@@ -10,7 +10,7 @@ from infra.local.postgres import SUPERUSER
 from infra.local.template import Database
 
 # What the migrations and the seed filled; a test that changes it spoils its database.
-_KEPT = ["plans", "prices", "top_up_brackets", "clock_offset"]
+_KEPT = ["plans", "prices", "top_up_brackets", "regions", "storage_limits", "clock_offset"]
 
 
 class Recycler:

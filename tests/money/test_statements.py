@@ -31,6 +31,9 @@ _EFFECTS = [
     _Effect("promotion", "promotion", "wallet", "bonuses"),
     _Effect("registration_bonus", "promotion", "wallet", "bonuses"),
     _Effect("session", "wallet", "revenue_sessions", "sessions"),
+    _Effect("storage", "wallet", "revenue_storage", "storage"),
+    _Effect("space", "wallet", "revenue_spaces", "spaces"),
+    _Effect("space_refund", "revenue_spaces", "wallet", "spaces"),
     _Effect("capture", "wallet", "revenue_usage", "usage"),
     _Effect("expiry", "wallet", "expired", "expired"),
     _Effect("refund", "wallet", "provider_clearing", "refunds"),
@@ -149,7 +152,7 @@ class _Reader:
         for day in self._ledger.call_one("list_usage_days", **bounds)["days"]:
             by_kind[day["kind"]] += day["amount_micros"]
             counts[day["kind"]] += day["count"]
-        for kind in ("sessions", "usage"):
+        for kind in ("sessions", "storage", "spaces", "usage"):
             assert (by_kind[kind], counts[kind]) == sums[kind]
         return statement | {"sums": sums}
 
@@ -249,6 +252,6 @@ def test_every_reason_stands_on_a_line(database: Database) -> None:
         )
     assert reasons == []
     assert {each.kind for each in _EFFECTS} - {None} == {
-        *("purchases", "bonuses", "sessions", "usage", "refunds"),
+        *("purchases", "bonuses", "sessions", "storage", "spaces", "usage", "refunds"),
         *("disputes", "expired", "debt_repaid"),
     }
