@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
+from infra.local.cloud.filestore import Filestore
 from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
 from infra.local.cloud.google_errors import GoogleError
@@ -24,6 +25,7 @@ from infra.local.cloud.google_errors import refuse as refuse_as_google
 from infra.local.cloud.iam import Iam
 from infra.local.cloud.iam_accounts import Accounts
 from infra.local.cloud.rest import Rest
+from infra.local.cloud.s3 import S3
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
 from infra.local.cloud.stripe_objects import StripeError
@@ -84,6 +86,10 @@ class Cloud:
         """Let another project make a bucket of this name."""
         self.control(f"{self.layout.gcs_url}/_buckets/{name}")
 
+    def filestore_behaves(self, **behaviour: object) -> None:
+        """Change ready_after_seconds (0 at first), quota_gib or failure of file shares."""
+        self.control(f"{self.layout.filestore_url}/_behaviour", **behaviour)
+
     def control(self, url: str, **body: object) -> None:
         """Have a stand-in do what is not ours to do there."""
         httpx.post(url, json=body, trust_env=False).raise_for_status()
@@ -125,6 +131,7 @@ def run_cloud(store_file: Path) -> Iterator[Cloud]:
         listener.bind(("127.0.0.1", 0))
         # A layout's cloud has the port after its gateway's.
         layout = Layout(listener.getsockname()[1] - 1, Secrets.load())
+        layout.s3_port = free_port()
         postgrest_url = f"http://127.0.0.1:{free_port()}"
         server = uvicorn.Server(uvicorn.Config(lambda: None, log_config=None))
         ready = Event()
@@ -170,12 +177,16 @@ def _app(
     service_accounts = Accounts(store, layout.secrets.google_private_key)
     gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
     iam = Iam(service_accounts, store)
+    filestore = Filestore(store, _RealTime(), ready_after_seconds=0)
+    s3 = S3(layout.s3_port)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http:
             gcs.start()
+            s3.start()
             yield
+            s3.stop()
             gcs.stop()
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
@@ -183,6 +194,6 @@ def _app(
     app.add_exception_handler(StripeError, stripe.refuse)
     app.add_exception_handler(GoogleError, refuse_as_google)
     tasks = Tasks(store, _RealTime(), google, http)
-    for part in (google, payments, tasks, rest, accounts, gcs, iam):
+    for part in (google, payments, tasks, rest, accounts, gcs, iam, filestore):
         app.include_router(part.router)
     return app

@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from infra.local.cloud.app import assemble
 from infra.local.cloud.store import Store
 from infra.local.layout import Layout, Secrets
-from infra.local.template import Database
+from infra.local.template import Database, free_port
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class _Layout(Layout):
     def __init__(self, port: int, database: Database) -> None:
         super().__init__(port, Secrets.load())
         self._database_url = database.owner_url
+        self.s3_port = free_port()
 
     def database(self, role: str) -> str:
         return make_conninfo(self._database_url, user=role)

@@ -14,6 +14,7 @@ from infra.local import paths
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
+from infra.local.cloud.filestore import Filestore
 from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
 from infra.local.cloud.google_errors import GoogleError
@@ -21,6 +22,7 @@ from infra.local.cloud.google_errors import refuse as refuse_as_google
 from infra.local.cloud.iam import Iam
 from infra.local.cloud.iam_accounts import Accounts
 from infra.local.cloud.rest import Rest
+from infra.local.cloud.s3 import S3
 from infra.local.cloud.scheduler import Scheduler
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
@@ -37,6 +39,8 @@ SCHEDULES = (
     "enqueue-invitations",
 )
 DAILY_SCHEDULES = ("reconcile",)
+# Minutes at Google, and never none: a task has to ask again.
+_FILE_SHARE_SECONDS = 2
 
 
 def create_app() -> FastAPI:
@@ -73,12 +77,15 @@ def assemble(layout: Layout, store: Store, files: Path) -> FastAPI:
     service_accounts = Accounts(store, layout.secrets.google_private_key)
     gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
     iam = Iam(service_accounts, store)
+    filestore = Filestore(store, clock, _FILE_SHARE_SECONDS)
+    s3 = S3(layout.s3_port, files / "s3.jsonl")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http, auth_pool, owner_pool:
             webhooks.resume()
             gcs.start()
+            s3.start()
             loops = [asyncio.create_task(part.run()) for part in (tasks, scheduler)]
             try:
                 yield
@@ -87,13 +94,14 @@ def assemble(layout: Layout, store: Store, files: Path) -> FastAPI:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
                 gcs.stop()
+                s3.stop()
                 store.close()
 
     app = FastAPI(title="Stand-ins", openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
     app.add_exception_handler(GoogleError, refuse_as_google)
-    for part in (google, tasks, scheduler, payments, accounts, rest, gcs, iam):
+    for part in (google, tasks, scheduler, payments, accounts, rest, gcs, iam, filestore):
         app.include_router(part.router)
     return app
 
