@@ -1931,9 +1931,10 @@ grant execute on routine api.attach_checkout(uuid,uuid,text,text) to faregate_fu
 create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_is_final boolean, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9f878c97486d1b594b50836fecbcaa0f';
 grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
--- Closes an organization: stops what runs and charges it; what was paid is given up only expressly.
-create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b0d410570d24cc8dcc260b82111b88b7';
-grant execute on routine api.close_organization(uuid,uuid,boolean,text) to faregate_functions, service_role;
+-- Closes an organization: stops what runs and charges it; what was paid is given up, and what
+-- is stored is deleted, only expressly.
+create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_delete_storage boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b392e1be7cd1a1394c509036e3ca66d';
+grant execute on routine api.close_organization(uuid,uuid,boolean,boolean,text) to faregate_functions, service_role;
 
 -- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
 create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_live_mode boolean) returns SETOF text language plpgsql security definer set search_path=pg_catalog, pg_temp as '305f277202e226837d79b26b145e4870';
@@ -2396,7 +2397,7 @@ create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind,
 
 create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1fedf2c3df9733d2e836da7e4b03324d';
 
-create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f85b93fb3b159f6c80b6368bf93d22b9';
+create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '507da0eed8ac5a9a9137ca4a8768e800';
 
 create function billing.remember(p_scope_id uuid, p_key text, p_operation text, p_request jsonb, p_response jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1f923710e9e803c063d6ebc0a67e8df';
 
@@ -2423,7 +2424,7 @@ create function billing.session_due_at(p_paid_until timestamp with time zone, p_
 
 create function billing.set_storage_status(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '25f46393c0ad3f3c33190b17a55e2bce';
 
-create function billing.settle_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e017f94cf5ea0811f59eb0fae1fe554a';
+create function billing.settle_organization(p_organization_id uuid, p_delete_storage boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c674ce591c62c8b334a6a69983510bd1';
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 

@@ -64,6 +64,9 @@ PROBLEMS = {
     "organization_closed": Problem(409, "The organization is closed."),
     "organization_limit_reached": Problem(409, "You own as many organizations as one may."),
     "last_owner": Problem(409, "An organization keeps an owner: appoint another one first."),
+    "storage_left": Problem(
+        409, "Storage is left: delete it, or say that it goes with all that is in it."
+    ),
     "holds_open": Problem(409, "Money is still held for what is being used."),
     "top_up_under_way": Problem(409, "A top-up is being paid. Try again when it is."),
     "operators_own": Problem(409, "The platform's own organization cannot be closed."),

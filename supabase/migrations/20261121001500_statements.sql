@@ -400,7 +400,8 @@ where billing.is_consumption(t.reason)
 group by t.organization_id, day, kind;
 comment on view api.usage is 'What was consumed by day and kind.';
 comment on column api.usage.day is 'In UTC, from midnight to midnight.';
-comment on column api.usage.kind is 'sessions, storage, spaces, or usage: what was captured from holds.';
+comment on column api.usage.kind is
+'sessions, storage, spaces, or usage: what was captured from holds.';
 comment on column api.usage.amount_micros is
 'The sum of its charges, less what was given back, in µ$.';
 comment on column api.usage.charges is 'How many transfers there were.';

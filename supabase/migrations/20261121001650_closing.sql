@@ -1,16 +1,18 @@
 -- Closing an organization: what it runs is stopped and charged, its balance and its passports end.
--- Its members still read its books. Money that arrives later is credited, and waits for a person.
+-- Storage that is to go is charged up to then; the task that deletes it at the cloud goes on. Its
+-- members still read its books. Money that arrives later is credited, and waits for a person.
 --
 -- Whoever makes something of an organization that would outlive a close locks the organization
 -- (billing.lock_organization), or its wallet and then looks (api.start_session), or needs money
 -- that a closed one has not (api.open_hold).
 
 -- billing.settle_organization: end whatever still moves an organization's money: what it runs, what
--- is promised to it, what has expired, automatic top-ups.
+-- is promised to it, what has expired, automatic top-ups. Of storage only what is not there yet, or
+-- all of it with p_delete_storage.
 --
 -- Locks   scheduled grants, sessions, holds, the wallet, the settings of automatic top-ups; the
 --         caller has locked the organization.
-create function billing.settle_organization(p_organization_id uuid)
+create function billing.settle_organization(p_organization_id uuid, p_delete_storage boolean)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -20,7 +22,9 @@ begin
     where g.organization_id = p_organization_id and g.sequence is null;
     perform billing.lock_sessions(p_organization_id);
     perform from billing.holds as h
-    where h.organization_id = p_organization_id and h.kind = 'usage' and h.due_at is not null
+    where h.organization_id = p_organization_id
+        and h.kind in ('storage', 'usage')
+        and h.due_at is not null
     order by h.id
     for no key update;
     perform from billing.wallets as w
@@ -32,6 +36,16 @@ begin
     perform billing.stop_sessions(
         p_organization_id, billing.lock_sessions(p_organization_id), 'stopped'
     );
+    perform billing.end_storage(s.organization_id, s.id, 'deleting', 'organization_closed')
+    from billing.storage as s
+    where s.organization_id = p_organization_id
+        and (
+            s.status in ('requested', 'provisioning')
+            or (
+                p_delete_storage
+                and s.status in ('ready', 'grace', 'read_only', 'deletion_notice')
+            )
+        );
     perform billing.close_hold(h.organization_id, h.id, 'expired')
     from billing.holds as h
     where h.organization_id = p_organization_id
@@ -45,6 +59,7 @@ $$;
 -- billing.refuse_to_close: whatever speaks against closing a settled organization, one by one.
 --
 -- Raises  FG409 operators_own     the platform's own organization is not closed
+--         FG409 storage_left      what is in it would be lost; detail: count
 --         FG409 holds_open        an operator is still using what they hold
 --         FG402 debt_outstanding  detail: debt_micros
 --         FG409 top_up_under_way  a card is being charged by itself
@@ -55,6 +70,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_storage_count integer;
     v_debt_micros bigint;
     v_paid_micros bigint;
 begin
@@ -62,6 +78,17 @@ begin
     where o.id = p_organization_id and o.plan_id = 'admin';
     if found then
         raise exception using errcode = 'FG409', message = 'operators_own';
+    end if;
+
+    select count(*) into v_storage_count
+    from billing.storage as s
+    where s.organization_id = p_organization_id
+        and s.status not in ('deleting', 'deleted', 'failed');
+    if v_storage_count > 0 then
+        raise exception using
+            errcode = 'FG409',
+            message = 'storage_left',
+            detail = jsonb_build_object('count', v_storage_count)::text;
     end if;
 
     perform from billing.holds as h
@@ -128,18 +155,20 @@ end
 $$;
 
 -- api.close_organization: nothing starts in it any more. Promotional credits that are left expire
--- silently; paid ones only with p_forfeit_balance. Nobody's registration bonus becomes new.
+-- silently; paid ones only with p_forfeit_balance, and storage with what is in it is only deleted
+-- with p_delete_storage. Nobody's registration bonus becomes new.
 --
 -- Raises  FG404 organization_not_found, FG409 organization_closed, FG409 idempotency_conflict
 --         FG403 role_required  only owners may
---         FG409 operators_own, FG409 holds_open, FG402 debt_outstanding, FG409 top_up_under_way,
---         FG409 balance_left
+--         FG409 operators_own, FG409 storage_left, FG409 holds_open, FG402 debt_outstanding,
+--         FG409 top_up_under_way, FG409 balance_left
 -- Locks   the key, the organization, scheduled grants, sessions, holds, the wallet, the settings of
 --         automatic top-ups, the passports, the invitations.
 create function api.close_organization(
     p_user_id uuid,
     p_organization_id uuid,
     p_forfeit_balance boolean,
+    p_delete_storage boolean,
     p_idempotency_key text
 )
 returns table (organization api.organizations, replayed boolean)
@@ -148,7 +177,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_request jsonb := jsonb_build_array(p_organization_id, p_forfeit_balance);
+    v_request jsonb := jsonb_build_array(p_organization_id, p_forfeit_balance, p_delete_storage);
     v_stored jsonb;
     v_now timestamptz;
 begin
@@ -161,7 +190,7 @@ begin
         return;
     end if;
     perform billing.authenticate_manager(p_user_id, p_organization_id, 'owner');
-    perform billing.settle_organization(p_organization_id);
+    perform billing.settle_organization(p_organization_id, p_delete_storage);
     perform billing.refuse_to_close(p_organization_id, p_forfeit_balance);
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
     values (
@@ -191,4 +220,5 @@ end
 $$;
 grant execute on function api.close_organization to service_role, faregate_functions;
 comment on function api.close_organization is
-'Closes an organization: stops what runs and charges it; what was paid is given up only expressly.';
+'Closes an organization: stops what runs and charges it; what was paid is given up, and what
+is stored is deleted, only expressly.';

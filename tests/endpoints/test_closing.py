@@ -140,6 +140,48 @@ def test_only_owners_close(shop: Shop, role: str) -> None:
     assert shop.platform.contents() == before
 
 
+def _storage(shop: Shop, storage_id: str) -> tuple[str, bool]:
+    """Tell what became of storage, and whether a task is to make the cloud so."""
+    ((status, is_driven),) = shop.platform.fetch(
+        "select s.status::text, o.acknowledged_at is null from billing.storage as s"
+        " inner join billing.outbox as o on o.organization_id = s.organization_id"
+        " and o.id = s.task_id where s.id = %s",
+        storage_id,
+    )
+    return status, is_driven
+
+
+def test_storage_is_deleted_expressly(shop: Shop) -> None:
+    shop.platform.give(shop.customer.id, 4_000_000)
+    storage_id = shop.platform.rent(shop.customer, 73)
+    # What the cloud has of it is the provisioning's to say.
+    shop.platform.run("update billing.storage set is_absent = false")
+    shop.platform.advance(5 * 3600)
+    before = shop.platform.contents()
+    for body in (None, {"delete_storage": False}, FORFEIT):
+        assert problem(shop.close(body), 409, "storage_left")["count"] == 1
+    assert shop.platform.contents() == before
+    done(shop.close({"delete_storage": True}))
+    assert _storage(shop, storage_id) == ("deleting", True)
+    (charge, rest) = shop.ledger()
+    assert charge[:2] == ("storage", "revenue_storage")
+    assert 10_000 <= charge[2] <= 10_100  # 73 GB for 5 hours at 0.02 USD for 730
+    assert rest == ("expiry", "expired", 4_000_000 - charge[2])
+    assert shop.platform.wallet(shop.customer) == (0, 0)
+
+
+def test_storage_that_is_not_there_yet_or_no_more_is_not_left(shop: Shop) -> None:
+    shop.platform.give(shop.customer.id, 4_000_000)
+    asked = shop.platform.rent(shop.customer, 5, is_made=False)
+    given_back = shop.platform.rent(shop.customer, 5)
+    shop.platform.run(
+        "select billing.end_storage(%s, %s, 'deleting', null)", shop.customer.id, given_back
+    )
+    done(shop.close())
+    assert {_storage(shop, each)[0] for each in (asked, given_back)} == {"deleted"}
+    assert shop.platform.wallet(shop.customer) == (0, 0)
+
+
 def test_paid_credits_are_given_up_expressly(shop: Shop) -> None:
     shop.platform.give(shop.customer.id, 4_000_000)
     shop.pay("25.00")

@@ -113,7 +113,7 @@ def test_storage_is_a_line_of_its_own(client: Client, platform: Platform) -> Non
     usage = done(client.get(PATHS[1], by=organization.passport))["data"]
     assert {day["kind"] for day in usage} == {"storage"}
     assert sum(Decimal(day["amount"]) for day in usage) == Decimal(amount)
-    exported = done(client.get(PATHS[3], by=organization.passport))
+    exported: list[dict[str, Any]] = client.get(PATHS[3], by=organization.passport).json()
     charges = [each for each in exported if each["reason"] == "storage"]
     assert {each["storage_id"] for each in charges} == {storage_id}
     assert (len(charges), {each["session_id"] for each in exported}) == (count, {None})

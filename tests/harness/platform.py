@@ -142,7 +142,7 @@ class Platform:
             role,
         )
 
-    def rent(self, organization: Organization, gb: int) -> str:
+    def rent(self, organization: Organization, gb: int, *, is_made: bool = True) -> str:
         """Rent a bucket of so many GB, which the cloud then has; give its id."""
         with self.owner.transaction():
             storage_id = self.value(
@@ -151,7 +151,8 @@ class Platform:
                 organization.id,
                 gb,
             )
-            self.run("select billing.start_storage(%s, %s)", organization.id, storage_id)
+            if is_made:
+                self.run("select billing.start_storage(%s, %s)", organization.id, storage_id)
         return str(storage_id)
 
     def advance(self, seconds: int) -> None:

@@ -128,6 +128,7 @@ def _close(customer: Customer) -> Callable[[Ledger], Row]:
         user_id=customer.user_id,
         organization_id=customer.id,
         forfeit_balance=True,
+        delete_storage=True,
         idempotency_key=new_key(),
     )
 

@@ -49,9 +49,10 @@ class UpdateOrganizationRequest(Body):
 
 
 class CloseOrganizationRequest(Body):
-    """Whether paid credits that are left are given up."""
+    """Whether paid credits that are left are given up, and storage with all that is in it."""
 
     forfeit_balance: Annotated[bool, Field(strict=True)] = False
+    delete_storage: Annotated[bool, Field(strict=True)] = False
 
 
 class SetMemberRoleRequest(Body):
@@ -153,7 +154,8 @@ async def update_organization(
     responses=refuses(
         *_MANAGER,
         *_BODY,
-        *["operators_own", "holds_open", "debt_outstanding", "top_up_under_way", "balance_left"],
+        *["operators_own", "storage_left", "holds_open", "debt_outstanding"],
+        *["top_up_under_way", "balance_left"],
         "idempotency_conflict",
     ),
 )
@@ -171,6 +173,7 @@ async def close_organization(
         user_id=user,
         organization_id=organization_id,
         forfeit_balance=request.forfeit_balance,
+        delete_storage=request.delete_storage,
         idempotency_key=idempotency_key,
     )
     mark_replayed(response, replayed=row["replayed"])
