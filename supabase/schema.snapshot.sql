@@ -722,6 +722,22 @@ create view api.wallets (
    FROM billing.wallets w;
 grant select on table api.wallets to authenticated, faregate_reader;
 
+-- Workspaces, those that were deleted among them.
+create view api.workspaces (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    name text, -- What its people call it; not unique.
+    created_at timestamp with time zone, -- When it was made (UTC).
+    deleted_at timestamp with time zone -- When it was deleted (UTC); null: it was not.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    name,
+    created_at,
+    deleted_at
+   FROM billing.workspaces w;
+grant select on table api.workspaces to authenticated, faregate_reader;
+
 -- Who did what to whom: identities, passports, plans. Append-only.
 create table billing.audit_log (
     organization_id uuid not null, -- The organization it belongs to.
@@ -1077,6 +1093,7 @@ create table billing.plans (
     registration_bonus_micros bigint not null default 0, -- Promotional money in µ$ for a new organization whose owner never had it.
     plan_after_top_up_id text, -- Where the first paid top-up moves an organization; null: nowhere.
     max_passports integer not null default 100, -- How many live passports an organization may have at a time.
+    max_workspaces integer not null default 100, -- How many workspaces an organization may have at a time.
     storage_window_seconds integer not null default 86400, -- How many seconds ahead money is held for rented storage. Half a window before its end it is renewed.
     storage_grace_seconds integer not null default 259200, -- For how many seconds storage stays as it is when the money for it has run out.
     storage_read_only_seconds integer not null default 604800, -- For how many seconds after that it can only be read, before its deletion is announced.
@@ -1085,6 +1102,7 @@ create table billing.plans (
     constraint plans_id_is_a_word CHECK ((id ~ '^[a-z]{2,32}$'::text)),
     constraint plans_initial_storage_not_negative CHECK ((initial_storage_gb >= 0)),
     constraint plans_max_passports_positive CHECK ((max_passports > 0)),
+    constraint plans_max_workspaces_positive CHECK ((max_workspaces > 0)),
     constraint plans_registration_bonus_not_negative CHECK ((registration_bonus_micros >= 0)),
     constraint plans_session_window_is_sane CHECK (((session_window_seconds >= 60) AND (session_window_seconds <= 86400))),
     constraint plans_storage_steps_not_negative CHECK ((LEAST(storage_grace_seconds, storage_read_only_seconds, storage_notice_seconds) >= 0)),
@@ -1413,6 +1431,8 @@ create table billing.workspaces (
     constraint workspaces_pkey PRIMARY KEY (organization_id, id)
 );
 alter table billing.workspaces enable row level security;
+create policy readers on billing.workspaces as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, deleted_at, id, name, organization_id) on table billing.workspaces to authenticated, faregate_reader;
 
 -- Revenue by day, less what is known to have paid for it: promotional money and the payment
 -- provider's fees for disputes. What the resources themselves cost is not known yet. Adds up the
@@ -1964,9 +1984,17 @@ grant execute on routine api.create_token(jsonb) to faregate_functions, service_
 create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2b1c8e6d6a0ea43e86d2f57607afa7d6';
 grant execute on routine api.create_top_up(jsonb,bigint,boolean,text) to faregate_functions, service_role;
 
+-- Makes a workspace of the caller's organization.
+create function api.create_workspace(p_caller jsonb, p_name text, p_idempotency_key text) returns TABLE(workspace api.workspaces, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '22ad34e67f13d0ce7ce8925ca1bb8b6e';
+grant execute on routine api.create_workspace(jsonb,text,text) to faregate_functions, service_role;
+
 -- Ends automatic top-ups.
 create function api.delete_auto_top_up(p_caller jsonb) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '8859abc99d92c2d40afa2a8c3e8c0cbf';
 grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
+
+-- Ends a workspace to which nothing is attached and in which nothing runs.
+create function api.delete_workspace(p_caller jsonb, p_workspace_id uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as 'dab577c6dc3ebba3a91343e57b00857d';
+grant execute on routine api.delete_workspace(jsonb,uuid) to faregate_functions, service_role;
 
 -- Tells what a quantity of a SKU costs the caller now, and whether the balance covers it.
 create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric) returns TABLE(sku text, unit text, quantity numeric, unit_price_micros bigint, cost_micros bigint, available_micros bigint, affordable boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9dfc8e65b540744731919f57967e4641';
@@ -2031,6 +2059,10 @@ grant execute on routine api.get_top_up(jsonb,uuid) to faregate_functions, servi
 -- Reads the balance of the caller's organization.
 create function api.get_wallet(p_caller jsonb) returns SETOF api.wallets language plpgsql security definer set search_path=pg_catalog, pg_temp as '43fe823aa3bc08611fe10bb3ed27daa3';
 grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_role;
+
+-- Reads one workspace, what is attached to it and how many sessions run in it.
+create function api.get_workspace(p_caller jsonb, p_workspace_id uuid) returns TABLE(workspace api.workspaces, storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a4308e4c6751553f18b597d53eb59288';
+grant execute on routine api.get_workspace(jsonb,uuid) to faregate_functions, service_role;
 
 -- Notes that a session's resource is alive.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
@@ -2111,6 +2143,10 @@ grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functio
 -- Tells what the caller consumed in a period, by day (UTC) and kind.
 create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '5626e5c55b7606f9e222d58028274f44';
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Pages through the workspaces of the caller's organization, newest first.
+create function api.list_workspaces(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a4987ceae838c09d96f3fd86026dd15';
+grant execute on routine api.list_workspaces(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Notes that the task queue has these rows of the outbox.
 create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a7d915c1f0d54c0bd0b651d5413be81';
@@ -2219,6 +2255,10 @@ grant execute on routine api.sweep_sessions(integer) to faregate_functions, serv
 -- Gives an organization another name, or another address for bills.
 create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e0d208c9cfc02979f8462ccd3e4e5b4d';
 grant execute on routine api.update_organization(uuid,uuid,text,text) to faregate_functions, service_role;
+
+-- Gives a workspace another name.
+create function api.update_workspace(p_caller jsonb, p_workspace_id uuid, p_name text) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b4f9e9a77c68f4b429662dd049df7cf6';
+grant execute on routine api.update_workspace(jsonb,uuid,text) to faregate_functions, service_role;
 
 -- Verifies the ledgers of the next organizations as a part of a run.
 create function api.verify_next(p_reconciliation_id uuid, p_after uuid, p_is_full boolean) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d6abc7e732b8081bc1bd5756654df3c';
@@ -2468,6 +2508,8 @@ create function billing.verify_next(p_after uuid, p_is_full boolean) returns TAB
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
+
+create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '8c9c7a4091a8c65e512fe10c2ea00cc2';
 
 create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'a010f258f7a4215ad41a1d0dc67d8728';
 

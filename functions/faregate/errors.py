@@ -81,6 +81,10 @@ PROBLEMS = {
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "top_up_not_paid": Problem(409, "The top-up is not paid."),
+    "workspace_limit_reached": Problem(409, "Delete a workspace first: the plan allows no more."),
+    "workspace_in_use": Problem(
+        409, "Something is attached to the workspace, or runs in it: detach and stop it first."
+    ),
     "workspace_busy": Problem(409, "Sessions run in the workspace: stop them first."),
     "session_closed": Problem(409, "The session has ended."),
     "hold_closed": Problem(409, "The hold is captured, released or expired."),

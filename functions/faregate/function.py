@@ -44,6 +44,7 @@ FUNCTIONS = {
     "stripe_webhook": "endpoints",
     "holds": "endpoints",
     "grants": "endpoints",
+    "workspaces": "endpoints",
     "sessions": "endpoints",
     "statements": "endpoints",
     "auto_top_up": "endpoints",

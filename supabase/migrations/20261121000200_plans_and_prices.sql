@@ -7,6 +7,7 @@ create table billing.plans (
     registration_bonus_micros bigint not null default 0,
     plan_after_top_up_id text references billing.plans (id),
     max_passports integer not null default 100,
+    max_workspaces integer not null default 100,
     storage_window_seconds integer not null default 86400,
     storage_grace_seconds integer not null default 259200,
     storage_read_only_seconds integer not null default 604800,
@@ -19,6 +20,7 @@ create table billing.plans (
     constraint plans_session_window_is_sane check (session_window_seconds between 60 and 86400),
     constraint plans_registration_bonus_not_negative check (registration_bonus_micros >= 0),
     constraint plans_max_passports_positive check (max_passports > 0),
+    constraint plans_max_workspaces_positive check (max_workspaces > 0),
     constraint plans_storage_window_is_sane check (
         storage_window_seconds between 3600 and 31536000
     ),
@@ -41,6 +43,8 @@ comment on column billing.plans.plan_after_top_up_id is
 'Where the first paid top-up moves an organization; null: nowhere.';
 comment on column billing.plans.max_passports is
 'How many live passports an organization may have at a time.';
+comment on column billing.plans.max_workspaces is
+'How many workspaces an organization may have at a time.';
 
 comment on column billing.plans.storage_window_seconds is
 'How many seconds ahead money is held for rented storage. Half a window before its end it is

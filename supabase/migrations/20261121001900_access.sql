@@ -18,8 +18,8 @@
 --
 -- permission  views
 -- ----------  ------------------------------------------------------------------------------------
--- read        organizations, passports, wallets, grants, transactions, holds, sessions, storage,
---             usage, notifications
+-- read        organizations, passports, wallets, grants, transactions, holds, workspaces, sessions,
+--             storage, usage, notifications
 -- read        members (users only: a key that leaks tells nobody's address)
 -- billing     top_ups, receipts, auto_top_ups
 -- billing     invitations (users only)
@@ -67,7 +67,7 @@ $$;
 grant usage on schema api to authenticated, faregate_reader;
 grant select on
 api.organizations, api.members, api.passports, api.wallets, api.grants, api.transactions,
-api.holds, api.sessions, api.storage, api.usage, api.notifications,
+api.holds, api.workspaces, api.sessions, api.storage, api.usage, api.notifications,
 api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
@@ -140,6 +140,11 @@ grant select (
 )
 on billing.holds to authenticated, faregate_reader;
 create policy readers on billing.holds for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, id, name, created_at, deleted_at)
+on billing.workspaces to authenticated, faregate_reader;
+create policy readers on billing.workspaces for select to authenticated, faregate_reader
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (

@@ -88,12 +88,15 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     function: Load, platform: Platform, operation: Operation
 ) -> None:
     owner, other = platform.organization(usd=5), platform.organization(usd=5)
-    kind = operation.path.split("/")[-2 if operation.method == "GET" else -3]
+    kind = operation.path.partition("/{")[0].rpartition("/")[2]
     if kind == "passports":
         subject = platform.passport_id(owner.passport)
     elif kind in ("sessions", "holds"):  # a session's hold has its id
         start = function("sessions").post("/v1/sessions", {"tier": "small"}, by=owner.passport)
         subject = done(start, 201)["id"]
+    elif kind == "workspaces":
+        made = function("workspaces").post("/v1/workspaces", {"name": "Lab"}, by=owner.passport)
+        subject = done(made, 201)["id"]
     else:
         buy = function("credits").post(
             "/v1/credits/checkout", {"amount": "10.00"}, by=owner.passport

@@ -36,6 +36,7 @@ NEEDED = {
     "stripe_webhook": [*DATABASE, "STRIPE_WEBHOOK_SECRET"],
     "holds": USERS,
     "grants": USERS,
+    "workspaces": USERS,
     "sessions": USERS,
     "statements": USERS,
     "auto_top_up": USERS,

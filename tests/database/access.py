@@ -31,6 +31,7 @@ VIEWS = {
     "grants": READ,
     "transactions": READ,
     "holds": READ,
+    "workspaces": READ,
     "sessions": READ,
     "storage": READ,
     "usage": READ,
@@ -56,6 +57,7 @@ TABLES = {
     "grants": READ,
     "transfers": READ,
     "holds": READ,
+    "workspaces": READ,
     "sessions": READ,
     "storage": READ,
     "storage_periods": READ,
@@ -82,7 +84,6 @@ TABLES = {
     "reversals": NOBODY,
     "saved_cards": NOBODY,
     "verified": NOBODY,
-    "workspaces": NOBODY,
 }
 
 # Tables of which they would see only some rows.
@@ -121,7 +122,9 @@ FUNCTIONS = [
     "create_passport",
     "create_token",
     "create_top_up",
+    "create_workspace",
     "delete_auto_top_up",
+    "delete_workspace",
     "estimate_cost",
     "estimate_session",
     "expire_grants",
@@ -138,6 +141,7 @@ FUNCTIONS = [
     "get_statement",
     "get_top_up",
     "get_wallet",
+    "get_workspace",
     "heartbeat_session",
     "list_discrepancies",
     "list_draws",
@@ -158,6 +162,7 @@ FUNCTIONS = [
     "list_unlisted_payments",
     "list_unseen_discrepancies",
     "list_usage_days",
+    "list_workspaces",
     "mark_enqueued",
     "ping",
     "open_hold",
@@ -185,6 +190,7 @@ FUNCTIONS = [
     "sweep_session",
     "sweep_sessions",
     "update_organization",
+    "update_workspace",
     "verify_next",
     "verify_organization",
 ]

@@ -80,6 +80,10 @@ _FURNISH: tuple[LiteralString, ...] = (
     from rows, unnest(array['session', 'storage']) as kind
     """,
     """
+    insert into billing.workspaces (organization_id, name, created_by)
+    select organization_id, 'Lab', 'operator' from rows
+    """,
+    """
     insert into billing.sessions (organization_id, id, tier, price_id, hourly_price_micros,
         window_seconds, started_at, last_heartbeat_at, started_by)
     select organization_id, h.id, 'small', p.id, 1, 600, now(), now(), 'operator'

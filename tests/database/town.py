@@ -170,7 +170,7 @@ def _furnish(
     payment = desk.save_card(organization)
     done(desk.set(organization))
     _run_a_session(platform, function("sessions"), organization)
-    _rent_storage(platform, organization)
+    _rent_storage(platform, function("workspaces"), organization)
     _capture(function("holds"), operator, organization)
     account.refund(payment["id"], 100)
     for event in account.events():
@@ -187,17 +187,14 @@ def _run_a_session(platform: Platform, sessions: Client, organization: Organizat
     done(sessions.post(f"{path}/{session['id']}/stop", {}, by=by))
 
 
-def _rent_storage(platform: Platform, organization: Organization) -> None:
+def _rent_storage(platform: Platform, workspaces: Client, organization: Organization) -> None:
     """Rent a bucket of 7 GB, which the cloud then has."""
-    workspace = platform.value(
-        "insert into billing.workspaces (organization_id, name, created_by)"
-        " values (%s, 'Experiments', 'test') returning id",
-        organization.id,
-    )
+    body = {"name": "Experiments"}
+    workspace = done(workspaces.post("/v1/workspaces", body, by=organization.passport), 201)
     bucket = platform.value(
         "select billing.open_storage(%s, 'bucket', 'us-central1', 7, 'data', %s, 7, 30, 5, 'test')",
         organization.id,
-        workspace,
+        workspace["id"],
     )
     platform.run("select billing.start_storage(%s, %s)", organization.id, bucket)
 
