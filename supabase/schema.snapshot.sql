@@ -347,7 +347,7 @@ grant select on table api.members to authenticated, faregate_reader;
 
 -- What an organization is told: what happened, why, and what it is about.
 create view api.notifications (
-    id uuid, -- Time-ordered (UUIDv7). The task is named after it.
+    id uuid, -- Time-ordered (UUIDv7). The task's name contains it.
     organization_id uuid, -- The organization it belongs to.
     kind text, -- What happened.
     reason text, -- Why, where there is a choice of reasons.
@@ -981,17 +981,17 @@ grant select (billing_email, closed_at, created_at, id, name, plan_id) on table 
 
 -- What a committed transaction wants done outside. A task queue is told after the commit; the row
 -- names the task, so telling it twice makes one task. The task's function acknowledges the row in the
--- transaction that records what became of it; one that nobody acknowledged within an hour is told to
--- the queue once more, under another name.
+-- transaction that records what became of it; one that nobody acknowledged within an hour of its time
+-- is told to the queue once more, under another name.
 create table billing.outbox (
     organization_id uuid not null, -- The organization it belongs to.
-    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). The task is named after it.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). The task's name contains it.
     topic billing.outbox_topic not null, -- What it is about: a task queue and a function of this name, or a notification.
     payload jsonb not null, -- What the task or the customer is told.
     run_at timestamp with time zone not null default billing.now(), -- The task runs no sooner (UTC).
     tell_at timestamp with time zone not null default billing.now(), -- When its queue is to be told (UTC), for the first time or again.
     enqueued_at timestamp with time zone, -- When the task queue last had it (UTC); null: it waits for that.
-    enqueues smallint not null default 0, -- How many times the task queue had it.
+    enqueues integer not null default 0, -- How many times the task queue had it.
     attempts integer not null default 0, -- How many times its function began, where that is counted.
     leased_until timestamp with time zone, -- Until then (UTC) one run of its function is on it and others wait; null: none is.
     failure text, -- Why the last attempt failed; null: it did not.
@@ -2013,12 +2013,12 @@ create function api.expire_holds(p_limit integer) returns TABLE(expired integer,
 grant execute on routine api.expire_holds(integer) to faregate_functions, service_role;
 
 -- Notes what became of an automatic top-up's charge.
-create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '66ba96dece1835af41a99b65e7321a8d';
-grant execute on routine api.finish_charge(uuid,uuid,jsonb,text) to faregate_functions, service_role;
+create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '60c22543e188163d1911763dbf5f80bf';
+grant execute on routine api.finish_charge(uuid,uuid,uuid,jsonb,text) to faregate_functions, service_role;
 
 -- Notes that an invitation's mail was sent, or why it never will be.
-create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '3e30f1bb5e72e3f0a1f0e8659134486e';
-grant execute on routine api.finish_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
+create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '037fdf404f7a2e89097232cb0874db61';
+grant execute on routine api.finish_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a run that has looked at everything.
 create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
@@ -2105,7 +2105,7 @@ create function api.list_organizations(p_user_id uuid, p_limit integer, p_cursor
 grant execute on routine api.list_organizations(uuid,integer,uuid) to faregate_functions, service_role;
 
 -- Lists what of a topic its task queue is to be told now, longest due first.
-create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, name text, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0716e4376856b3da585406eaa08d3872';
+create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, name text, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '928973084fadd29aa7fa53d4dc6ba6bc';
 grant execute on routine api.list_outbox(text,integer) to faregate_functions, service_role;
 
 -- Pages through the passports of the caller's organization, newest first.
@@ -2149,8 +2149,8 @@ create function api.list_workspaces(p_caller jsonb, p_limit integer, p_cursor uu
 grant execute on routine api.list_workspaces(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Notes that the task queue has these rows of the outbox.
-create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a7d915c1f0d54c0bd0b651d5413be81';
-grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, service_role;
+create function api.mark_enqueued(p_organization_ids uuid[], p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '63d7f0f2b21db536a218c2dcae345e6e';
+grant execute on routine api.mark_enqueued(uuid[],uuid[]) to faregate_functions, service_role;
 
 -- Reserves a customer's money for an operator.
 create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b033e957482e241094d25c868fd04e7a';
@@ -2217,16 +2217,16 @@ create function api.start_auto_top_ups(p_limit integer) returns TABLE(started in
 grant execute on routine api.start_auto_top_ups(integer) to faregate_functions, service_role;
 
 -- Tells the task of an automatic top-up what to do next.
-create function api.start_charge(p_organization_id uuid, p_top_up_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9380830e064a3c0be28bd62c7928d2fe';
-grant execute on routine api.start_charge(uuid,uuid) to faregate_functions, service_role;
+create function api.start_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0c3aa5d1f3722c7b44a37f1d367b8776';
+grant execute on routine api.start_charge(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Turns scheduled grants whose time has come into money, for the cron.
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
 grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
 
 -- Gives the address that an invitation's mail goes to, and stores the hash of the mail's token.
-create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d19781283993addf614b5a9093b6491';
-grant execute on routine api.start_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
+create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd92ebad9b9083d3d69699fdaed911b00';
+grant execute on routine api.start_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Begins a run that an operator asked for.
 create function api.start_reconciliation(p_caller jsonb, p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2509a0b4785f2314450f762aac171fc';
@@ -2245,8 +2245,8 @@ create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason tex
 grant execute on routine api.stop_session(jsonb,uuid,text,text) to faregate_functions, service_role;
 
 -- Settles one session at the end that was foreseen for it, for its task.
-create function api.sweep_session(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '578a9d92a8f5cd440c86c65c02e4938b';
-grant execute on routine api.sweep_session(uuid,uuid,timestamp with time zone) to faregate_functions, service_role;
+create function api.sweep_session(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone, p_task_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '26ae2fd5f907b15e0404e2372f4e37fd';
+grant execute on routine api.sweep_session(uuid,uuid,timestamp with time zone,uuid) to faregate_functions, service_role;
 
 -- Charges and renews the sessions that are due, for the cron.
 create function api.sweep_sessions(p_limit integer) returns TABLE(swept integer, closed integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd8e8ee5e00de63aee16e50f7fd216dcd';
@@ -2487,6 +2487,8 @@ grant execute on routine billing.storage_cost(uuid,uuid,timestamp with time zone
 create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';
 
 create function billing.storage_price(p_organization_id uuid, p_kind billing.storage_kind, p_now timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as '80fae9cee74aa4b0a4589c7f5ca4c5d3';
+
+create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
 
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
 

@@ -54,7 +54,7 @@ FUNCTIONS = {
     "expire_grants": "schedules",
     "expire_holds": "schedules",
     "start_auto_top_ups": "schedules",
-    "enqueue_invitations": "schedules",
+    "enqueue_outbox": "schedules",
     "reconcile": "schedules",
     "stop_session": "tasks",
     "charge_top_up": "tasks",

@@ -13,7 +13,8 @@ from infra.torture.provider import CENT, Event, Payment
 from infra.torture.wallets import Town, Wallet
 
 _OUTBOX = """
-select payload from billing.outbox where topic = 'stop_session' order by id desc limit 30
+select payload || jsonb_build_object('task_id', id)
+from billing.outbox where topic = 'stop_session' order by id desc limit 30
 """
 
 

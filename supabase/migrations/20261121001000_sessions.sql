@@ -859,12 +859,13 @@ comment on function api.sweep_sessions is
 
 -- api.sweep_session: settle one session at the end that was foreseen for it, p_paid_until.
 -- Repeated, late or outdated (money came, the end has moved),
--- it changes nothing that the next sweep would not.
+-- it changes nothing that the next sweep would not. In any case its task is done.
 --
 -- Raises  FG503 not_yet_due  the queue's clock is ahead of ours: call again
--- Locks   the session, the wallet.
+--         FG404 session_not_found
+-- Locks   the session, the wallet, the task's row.
 create function api.sweep_session(
-    p_organization_id uuid, p_session_id uuid, p_paid_until timestamptz
+    p_organization_id uuid, p_session_id uuid, p_paid_until timestamptz, p_task_id uuid
 )
 returns setof api.sessions
 language plpgsql
@@ -885,6 +886,7 @@ begin
         end if;
         perform billing.settle_sessions(array[p_organization_id], array[p_session_id], null);
     end if;
+    perform billing.acknowledge(p_organization_id, p_task_id);
     return query
     select s.*
     from api.sessions as s

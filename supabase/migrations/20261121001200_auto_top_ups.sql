@@ -455,11 +455,12 @@ comment on type billing.charge_step is
 --
 -- The provider forgets an idempotency key after 24 hours. So 20 hours after the first attempt the
 -- card is charged no more: the payment is looked up, and after three days a person decides.
--- Before the first attempt: a top-up that is not wanted any more expires.
+-- Before the first attempt: a top-up that is not wanted any more expires. Where there is nothing
+-- to do, the task is done.
 --
 -- Raises  FG404 top_up_not_found
--- Locks   the top-up, the settings.
-create function api.start_charge(p_organization_id uuid, p_top_up_id uuid)
+-- Locks   the top-up, the settings, the task's row.
+create function api.start_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid)
 returns table (
     step billing.charge_step,
     status billing.top_up_status,
@@ -503,6 +504,9 @@ begin
         update billing.top_ups as t set charged_at = coalesce(t.charged_at, v_now)
         where t.organization_id = p_organization_id and t.id = p_top_up_id;
     end if;
+    if step = 'nothing' then
+        perform billing.acknowledge(p_organization_id, p_task_id);
+    end if;
     return next;
 end
 $$;
@@ -510,12 +514,13 @@ grant execute on function api.start_charge to service_role, faregate_functions;
 comment on function api.start_charge is 'Tells the task of an automatic top-up what to do next.';
 
 -- api.finish_charge: what became of a charge: its payment as the provider has it, else why it made
--- none (p_refusal); neither: nobody knows, and a person decides.
+-- none (p_refusal); neither: nobody knows, and a person decides. Unless the payment is still under
+-- way, the task is done.
 --
 -- Raises  FG404 top_up_not_found
--- Locks   the payment, then the top-up, the wallet, the settings.
+-- Locks   the payment, then the top-up, the wallet, the settings, the task's row.
 create function api.finish_charge(
-    p_organization_id uuid, p_top_up_id uuid, p_intent jsonb, p_refusal text
+    p_organization_id uuid, p_top_up_id uuid, p_task_id uuid, p_intent jsonb, p_refusal text
 )
 returns setof api.top_ups
 language plpgsql
@@ -537,6 +542,14 @@ begin
     v_top_up := billing.lock_automatic_top_up(p_organization_id, p_top_up_id);
     if p_intent is null and v_top_up.status in ('pending', 'processing') then
         perform billing.end_charge(v_top_up, v_end, coalesce(p_refusal, 'needs_review'));
+    end if;
+    if exists (
+        select from billing.top_ups as t
+        where t.organization_id = p_organization_id
+            and t.id = p_top_up_id
+            and t.status not in ('pending', 'processing')
+    ) then
+        perform billing.acknowledge(p_organization_id, p_task_id);
     end if;
     return query
     select t.*

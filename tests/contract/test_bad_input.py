@@ -240,7 +240,7 @@ def _addresses() -> list[tuple[str, str]]:
         ("expire_grants", "/schedules/expire-grants"),
         ("expire_holds", "/schedules/expire-holds"),
         ("start_auto_top_ups", "/schedules/start-auto-top-ups"),
-        ("enqueue_invitations", "/schedules/enqueue-invitations"),
+        ("enqueue_outbox", "/schedules/enqueue-outbox"),
         ("charge_top_up", "/tasks/charge-top-up"),
         ("send_invitation", "/tasks/send-invitation"),
         ("stop_session", "/tasks/stop-session"),

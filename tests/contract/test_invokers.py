@@ -15,7 +15,7 @@ ADDRESSES = {
     "expire_holds": "/schedules/expire-holds",
     "reconcile": "/schedules/reconcile",
     "start_auto_top_ups": "/schedules/start-auto-top-ups",
-    "enqueue_invitations": "/schedules/enqueue-invitations",
+    "enqueue_outbox": "/schedules/enqueue-outbox",
     "stop_session": "/tasks/stop-session",
     "charge_top_up": "/tasks/charge-top-up",
     "send_invitation": "/tasks/send-invitation",

@@ -46,7 +46,7 @@ NEEDED = {
     "expire_grants": INVOKER,
     "expire_holds": INVOKER,
     "start_auto_top_ups": [*INVOKER, *QUEUES],
-    "enqueue_invitations": [*INVOKER, *QUEUES],
+    "enqueue_outbox": [*INVOKER, *QUEUES],
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "stop_session": INVOKER,
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],

@@ -274,7 +274,7 @@ def test_what_the_queue_was_not_told_or_did_not_do_is_stuck(ledger: Ledger) -> N
     _pass(ledger, timedelta(seconds=1))
     assert ledger.fetch(query) == [("stop_session", "not enqueued", session, 121 - 600)]
     (waiting,) = ledger.call("list_outbox", topic="stop_session", limit=10)
-    ledger.call("mark_enqueued", ids=[waiting["id"]])
+    ledger.call("mark_enqueued", organization_ids=[waiting["organization_id"]], ids=[waiting["id"]])
     assert ledger.fetch(query) == []
     _pass(ledger, timedelta(minutes=18))
     assert ledger.fetch(query) == [("stop_session", "not done", session, 481 + 120)]

@@ -251,7 +251,7 @@ def test_of_many_deliveries_at_once_every_mail_is_good(parts: Invitations) -> No
 
 def test_the_queue_is_told_again_after_its_answer_was_lost(parts: Invitations) -> None:
     task = _begin(parts, parts.new_address())
-    parts.platform.run("update billing.outbox set enqueued_at = null")
+    parts.platform.lose_the_note()
     assert parts.strike() == 1
     assert parts.tasks() == [task]
     assert parts.strike() == 0

@@ -161,7 +161,7 @@ def test_a_crash_before_the_note_makes_no_second_task(
 ) -> None:
     _start(sessions, platform.organization(usd=1), max_seconds=120)
     sweep()
-    platform.run("update billing.outbox set enqueued_at = null")
+    platform.lose_the_note()
     assert sweep()["enqueued"] == 1
     assert len(_tasks(platform, location)) == 1
 

@@ -1,7 +1,5 @@
 """Everybody who takes part in an automatic top-up: customer, cron, queue, worker, bank, Stripe."""
 
-import json
-from base64 import b64decode
 from typing import Any
 from uuid import uuid4
 
@@ -67,12 +65,7 @@ class AutoTopUps:
 
     def tasks(self, organization: Organization) -> list[dict[str, str]]:
         """Tell what the queue was given for a customer."""
-        queue = f"{self._location}/queues/charge-top-up/tasks/"
-        bodies = [
-            json.loads(b64decode(task["httpRequest"]["body"]))
-            for task in self.platform.cloud.remembered("task")
-            if task["name"].startswith(queue)
-        ]
+        bodies = self.platform.cloud.enqueued(f"{self._location}/queues/charge-top-up")
         return [body for body in bodies if body["organization_id"] == organization.id]
 
     def work(self, task: dict[str, str], worker: Client | None = None) -> httpx.Response:

@@ -1,10 +1,13 @@
 """What the functions find around them: key sets, Stripe and Cloud Tasks, on their own thread."""
 
+import json
 import socket
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -93,6 +96,15 @@ class Cloud:
     def control(self, url: str, **body: object) -> None:
         """Have a stand-in do what is not ours to do there."""
         httpx.post(url, json=body, trust_env=False).raise_for_status()
+
+    def enqueued(self, queue: str) -> list[dict[str, Any]]:
+        """Tell the tasks that a queue was given, in the order in which they were written."""
+        bodies = [
+            json.loads(b64decode(task["httpRequest"]["body"]))
+            for task in self.remembered("task")
+            if task["name"].startswith(f"{queue}/tasks/")
+        ]
+        return sorted(bodies, key=itemgetter("task_id"))
 
     def user_token(self, user_id: str, **claims: object) -> str:
         """Sign an access token as Supabase Auth does."""

@@ -1,7 +1,5 @@
 """Everybody who takes part in an invitation: inviter, cron, queue, worker, mailbox, the invited."""
 
-import json
-from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,7 +30,7 @@ class Invitations:
         self.platform, self.function = platform, function
         self._location = f"projects/test/locations/{uuid4().hex}"
         self.desk = function("invitations")
-        self._cron = function("enqueue_invitations", TASKS_LOCATION=self._location)
+        self._cron = function("enqueue_outbox", TASKS_LOCATION=self._location)
         self.worker = function("send_invitation")
         self.organization = platform.organization(usd=5)
         self.owner = self.member("owner")
@@ -82,17 +80,11 @@ class Invitations:
     def strike(self) -> int:
         """Let a minute strike; tell how many mails the queue was told of."""
         token = self.platform.cloud.invoker_token()
-        return int(done(self._cron.post("/schedules/enqueue-invitations", by=token))["enqueued"])
+        return int(done(self._cron.post("/schedules/enqueue-outbox", by=token))["enqueued"])
 
     def tasks(self) -> list[dict[str, str]]:
         """Tell what the queue was given."""
-        queue = f"{self._location}/queues/send-invitation/tasks/"
-        found = [
-            task
-            for task in self.platform.cloud.remembered("task")
-            if task["name"].startswith(queue)
-        ]
-        return [json.loads(b64decode(task["httpRequest"]["body"])) for task in found]
+        return self.platform.cloud.enqueued(f"{self._location}/queues/send-invitation")
 
     def work(self, task: dict[str, str], worker: Client | None = None) -> httpx.Response:
         """Deliver a task."""

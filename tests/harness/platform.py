@@ -159,6 +159,10 @@ class Platform:
         """Move the clock."""
         self.run("update billing.clock_offset set seconds = seconds + %s", seconds)
 
+    def lose_the_note(self) -> None:
+        """Have it as if whoever told the queues had broken off before noting it."""
+        self.run("update billing.outbox set enqueued_at = null, enqueues = 0, tell_at = created_at")
+
     def wallet(self, organization: Organization) -> tuple[int, int]:
         """Tell what is settled and what is held, in µ$."""
         ((settled, held),) = self.fetch(

@@ -163,6 +163,7 @@ class SessionRules(Machine):
                 organization_id=self.customers[slot].id,
                 session_id=session.id,
                 paid_until=moment_at(session.paid_until - is_outdated),
+                task_id=session.id,  # no row has it
             )
         except RefusedError as refusal:
             assert (refusal.code, is_meant) == ("not_yet_due", True)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,9 @@ class Tasks:
 
     def __init__(self) -> None:
         self._settings = TasksSettings()
+        # The client blocks; threads keep the event loop free.
+        self._threads = ThreadPoolExecutor(8)
+        self._lock = Lock()
 
     async def enqueue(self, *, topic: str, name: str, payload: dict[str, Any], run_at: str) -> None:
         """Have a topic's function called with a payload at a time (RFC 3339).
@@ -31,8 +36,9 @@ class Tasks:
 
         Raises FaregateError: unavailable.
         """
-        # The client blocks; a thread keeps the event loop free.
-        await asyncio.to_thread(self._create_task, topic, name, payload, run_at)
+        await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._create_task, topic, name, payload, run_at
+        )
 
     def _create_task(self, topic: str, name: str, payload: dict[str, Any], run_at: str) -> None:
         from google.api_core.exceptions import Conflict, GoogleAPICallError
@@ -56,7 +62,9 @@ class Tasks:
             ),
         )
         try:
-            self._client.create_task(parent=queue, task=task, timeout=10)
+            with self._lock:
+                client = self._client
+            client.create_task(parent=queue, task=task, timeout=10)
         except Conflict:  # AlreadyExists; over REST the library has no name for it
             return
         except (GoogleAPICallError, GoogleAuthError, OSError) as error:
@@ -84,4 +92,5 @@ class Tasks:
         )
 
     async def close(self) -> None:
-        """The client's connections end with the process."""
+        """Begin no more calls; the client's connections end with the process."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -22,6 +22,7 @@ _UNFINISHED = ("pending", "processing")
 class ChargeTopUpTask(Body):
     """What the outbox row said: which top-up."""
 
+    task_id: UUID
     organization_id: UUID
     top_up_id: UUID
 

@@ -20,6 +20,7 @@ backends = (Database, InvokerTokens, InvitationMails)
 class SendInvitationTask(Body):
     """What the outbox row said: which invitation."""
 
+    task_id: UUID
     organization_id: UUID
     invitation_id: UUID
 

@@ -18,6 +18,7 @@ backends = (Database, InvokerTokens)
 class StopSessionTask(Body):
     """What the outbox row said: which session, and the end that was foreseen."""
 
+    task_id: UUID
     organization_id: UUID
     session_id: UUID
     paid_until: AwareDatetime
@@ -40,10 +41,5 @@ class Stopped(Answer):
 )
 async def stop_session(task: StopSessionTask, database: Database = use(Database)) -> Stopped:
     """End a session at its foreseen second. Repeated, late or outdated, it changes nothing else."""
-    row = await database.call_one(
-        "sweep_session",
-        organization_id=task.organization_id,
-        session_id=task.session_id,
-        paid_until=task.paid_until,
-    )
+    row = await database.call_one("sweep_session", **dict(task))
     return Stopped.model_validate(row)

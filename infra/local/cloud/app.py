@@ -36,7 +36,7 @@ from infra.local.layout import INVOKER, Layout
 # In this order: what ran is charged before money comes or goes.
 SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
-    "enqueue-invitations",
+    "enqueue-outbox",
 )
 DAILY_SCHEDULES = ("reconcile",)
 # Minutes at Google, and never none: a task has to ask again.
