@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -17,8 +17,13 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRest
 from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
 from faregate.function import FUNCTIONS
-from infra.local.cloud.app import DAILY_SCHEDULES, SCHEDULES
-from infra.local.layout import INVOKER, QUEUE
+from infra.local.cloud.app import DAILY_SCHEDULES, HOURLY_SCHEDULES, SCHEDULES
+from infra.local.cloud.clock import Clock
+from infra.local.cloud.google import Google
+from infra.local.cloud.scheduler import Advance, Scheduler
+from infra.local.cloud.store import Store
+from infra.local.cloud.tasks import Tasks as Queue
+from infra.local.layout import INVOKER, QUEUE, Secrets, SigningKey
 from tests.local.stand_ins import Receiver, StandIns
 
 TOMORROW = timedelta(days=1)
@@ -227,6 +232,17 @@ def test_tasks_are_called_in_the_order_of_the_clock_that_moves_past_them(
     client.delete_task(name=later.name)
 
 
+def test_a_task_that_always_fails_is_given_up_while_the_clock_moves(
+    stand_ins: StandIns, client: CloudTasksClient, receiver: Receiver, path: str
+) -> None:
+    receiver.answers[path] = [503] * 1000
+    asked = task(stand_ins, path, run_in=timedelta(minutes=1))
+    client.create_task(parent=QUEUE, task=asked)
+    assert advance(stand_ins, timedelta(days=31)).json()["tasks_delivered"] == 0
+    assert len(receiver.all(path)) == 100
+    assert asked.name not in names(client)
+
+
 def test_the_clock_that_moves_calls_every_schedule_as_the_invoker(
     stand_ins: StandIns, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,9 +265,53 @@ def test_a_day_that_passes_calls_the_daily_schedules_once(
     assert receiver.all("/schedules/reconcile") == []
 
 
+async def moved(by: timedelta, *answers: bool) -> list[str]:
+    """Tell which schedules of a Scheduler of its own are called when the clock moves so far."""
+    called: list[str] = []
+    more = list(answers)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        called.append(request.url.path)
+        is_hourly = request.url.path == "/hourly"
+        return httpx.Response(200, json={"more": bool(is_hourly and more and more.pop(0))})
+
+    clock = _StillClock()
+    google = Google("http://google", SigningKey(Secrets.load().google_private_key, "RS256", "a"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        queue = Queue(Store(":memory:"), clock, google, http)
+        scheduler = Scheduler(
+            *(["http://f/minute"], ["http://f/hourly"], ["http://f/daily"]),
+            *(INVOKER, "audience", (clock, queue, google, http)),
+        )
+        await scheduler.advance(Advance(advance_seconds=int(by.total_seconds())))
+    return called
+
+
+class _StillClock(Clock):
+    """Stands at half past ten until it is moved."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
+
+    async def now(self) -> datetime:
+        return self._now
+
+    async def advance_to(self, moment: datetime) -> None:
+        self._now = max(self._now, moment)
+
+
+def test_an_hour_that_passes_calls_the_hourly_schedules_until_they_are_done() -> None:
+    minute = timedelta(minutes=1)
+    assert asyncio.run(moved(29 * minute)) == ["/minute"]
+    assert asyncio.run(moved(30 * minute)) == ["/hourly", "/minute"]
+    assert asyncio.run(moved(13 * 60 * minute)) == ["/hourly", "/minute"]
+    assert asyncio.run(moved(14 * 60 * minute)) == ["/hourly", "/minute", "/daily"]
+    assert asyncio.run(moved(30 * minute, True, True)) == ["/hourly"] * 3 + ["/minute"]
+
+
 def test_the_laptop_calls_every_schedule_there_is() -> None:
     names = {name.replace("_", "-") for name, kind in FUNCTIONS.items() if kind == "schedules"}
-    assert {*SCHEDULES, *DAILY_SCHEDULES} == names
+    assert sorted([*SCHEDULES, *HOURLY_SCHEDULES, *DAILY_SCHEDULES]) == sorted(names)
 
 
 def test_the_clock_tells_of_a_sweep_that_fails(stand_ins: StandIns, receiver: Receiver) -> None:

@@ -38,6 +38,7 @@ SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
     "enqueue-outbox",
 )
+HOURLY_SCHEDULES: tuple[str, ...] = ()
 DAILY_SCHEDULES = ("reconcile",)
 # Minutes at Google, and never none: a task has to ask again.
 _FILE_SHARE_SECONDS = 2
@@ -63,6 +64,7 @@ def assemble(layout: Layout, store: Store, files: Path) -> FastAPI:
     tasks = Tasks(store, clock, google, http)
     scheduler = Scheduler(
         [f"{layout.api_url}/schedules/{name}" for name in SCHEDULES],
+        [f"{layout.api_url}/schedules/{name}" for name in HOURLY_SCHEDULES],
         [f"{layout.api_url}/schedules/{name}" for name in DAILY_SCHEDULES],
         INVOKER,
         layout.api_url,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Annotated, Any
 
@@ -17,7 +17,8 @@ from infra.local.cloud.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_DAY_SECONDS = 24 * 3600
+_HOUR_SECONDS = 3600
+_DAY_SECONDS = 24 * _HOUR_SECONDS
 _YEAR_SECONDS = 366 * _DAY_SECONDS
 
 
@@ -30,17 +31,22 @@ class Advance(BaseModel):
 
 
 class Scheduler:
-    """Calls schedules each minute of real time, some each day, and after each step of the clock."""
+    """Calls schedules each minute of real time, and after each step of the clock.
+
+    Some only at a full hour or at midnight, and once after a step that passes one, however many
+    it passes.
+    """
 
     def __init__(
         self,
         urls: Sequence[str],
+        hourly_urls: Sequence[str],
         daily_urls: Sequence[str],
         service_account: str,
         audience: str,
         parts: tuple[Clock, Tasks, Google, httpx.AsyncClient],
     ) -> None:
-        self._urls, self._daily_urls = urls, daily_urls
+        self._urls, self._hourly_urls, self._daily_urls = urls, hourly_urls, daily_urls
         self._service_account, self._audience = service_account, audience
         self._clock, self._tasks, self._google, self._http = parts
         self.router = APIRouter()
@@ -58,6 +64,11 @@ class Scheduler:
             target = began + timedelta(seconds=body.advance_seconds)
             delivered = await self._tasks.deliver_until(target)
             await self._clock.advance_to(target)
+            if _passes(_HOUR_SECONDS, began, target):
+                for url in self._hourly_urls:
+                    while await self._call(url):
+                        pass
+            # Last, because they also tell the queue what the others want done.
             sweeps, more = 0, True
             while more:
                 sweeps, more = sweeps + 1, False
@@ -65,7 +76,7 @@ class Scheduler:
                     more |= await self._call(url)
                 # A sweep may have scheduled what is due already.
                 delivered += await self._tasks.deliver_until(target)
-            if began.astimezone(UTC).date() < target.astimezone(UTC).date():
+            if _passes(_DAY_SECONDS, began, target):
                 for url in self._daily_urls:
                     await self._call(url)
         return {"now": await self._now(), "tasks_delivered": delivered, "sweeps": sweeps}
@@ -74,8 +85,12 @@ class Scheduler:
         """Call each of them at the start of each minute, for as long as the process lives."""
         while True:
             await asyncio.sleep(60 - time() % 60)
-            is_midnight = time() % _DAY_SECONDS < 60
-            for url in [*self._urls, *(self._daily_urls if is_midnight else ())]:
+            now, urls = time(), list(self._urls)
+            if now % _HOUR_SECONDS < 60:
+                urls = [*self._hourly_urls, *urls]
+            if now % _DAY_SECONDS < 60:
+                urls += self._daily_urls
+            for url in urls:
                 try:
                     await self._call(url)
                 except HTTPException as error:
@@ -95,3 +110,8 @@ class Scheduler:
     async def _now(self) -> str:
         now = (await self._clock.now()).astimezone(UTC)
         return now.isoformat().replace("+00:00", "Z")
+
+
+def _passes(period_seconds: int, began: datetime, ended: datetime) -> bool:
+    """Tell whether a full hour or midnight (UTC) lies between two moments."""
+    return began.timestamp() // period_seconds < ended.timestamp() // period_seconds
