@@ -92,6 +92,10 @@ create type billing.hold_kind as enum ('session', 'usage', 'storage');
 
 create type billing.hold_outcome as enum ('captured', 'released', 'expired');
 
+-- requested, provisioning: not there yet. failed: it could not be made, and is tried again each day.
+-- deleting, deleted: its organization is closed.
+create type billing.identity_status as enum ('requested', 'provisioning', 'ready', 'failed', 'deleting', 'deleted');
+
 -- What a row is about. Each topic has a task queue and a function of its name, but for notification:
 -- those are read by the customer.
 create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'send_invitation', 'provision_storage', 'provision_identity', 'clone_space', 'notification');
@@ -295,6 +299,30 @@ create view api.holds (
     expires_at
    FROM billing.holds h;
 grant select on table api.holds to authenticated, faregate_reader;
+
+-- The service account at Google that an organization acts as.
+create view api.identities (
+    organization_id uuid, -- The organization that acts as it.
+    status billing.identity_status, -- requested, provisioning, ready, failed, deleting or deleted.
+    email text, -- Its address at Google, by which it is let in; null: it is not there yet.
+    namespace text, -- The namespace of Kubernetes whose service account may act as it.
+    kubernetes_account text, -- The service account of Kubernetes, in that namespace, that may act as it.
+    failure text, -- Why it could not be made, or why the last attempt did not succeed; null: nothing failed.
+    created_at timestamp with time zone, -- When it was asked for (UTC).
+    ready_at timestamp with time zone, -- When the cloud had it (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone -- When the cloud no longer had it (UTC); null: it may still have it.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    status,
+    email,
+    namespace,
+    kubernetes_account,
+    failure,
+    created_at,
+    ready_at,
+    deleted_at
+   FROM billing.identities i;
+grant select on table api.identities to authenticated, faregate_reader;
 
 -- Invitations without the hash of their token.
 create view api.invitations (
@@ -780,8 +808,8 @@ alter table billing.auto_top_ups enable row level security;
 create policy readers on billing.auto_top_ups as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
 grant select (amount_micros, cool_off_seconds, last_top_up_at, monthly_cap_micros, organization_id, paused_reason, status, threshold_micros, updated_at) on table billing.auto_top_ups to authenticated, faregate_reader;
 
--- Who has had the registration bonus. Once per identity, ever: rows outlive users and organizations.
--- Append-only.
+-- Who has had the registration bonus and the initial storage. Once per identity, ever: rows outlive
+-- users and organizations. Append-only.
 create table billing.bonus_identities (
     identity text not null, -- user:<id> or email:<address>, in the one spelling of that mailbox.
     organization_id uuid not null, -- The organization that was given the bonus.
@@ -911,6 +939,32 @@ create table billing.idempotency_keys (
     constraint idempotency_keys_pkey PRIMARY KEY (scope_id, key)
 );
 alter table billing.idempotency_keys enable row level security;
+
+-- The service account at Google of an organization: what is wanted, and what the cloud has of it.
+create table billing.identities (
+    organization_id uuid not null, -- The organization that acts as it.
+    status billing.identity_status not null default 'requested'::billing.identity_status, -- requested, provisioning, ready, failed, deleting or deleted.
+    account_id text not null default billing.random_name(), -- Its name at Google: random, so that nobody can take it before.
+    email text, -- Its address at Google, by which it is let in; null: it is not there yet.
+    namespace text not null default billing.random_name(), -- The namespace of Kubernetes whose service account may act as it.
+    kubernetes_account text not null default 'default'::text, -- The service account of Kubernetes, in that namespace, that may act as it.
+    task_id uuid, -- The row of the outbox that is to make the cloud so.
+    failure text, -- Why it could not be made, or why the last attempt did not succeed; null: nothing failed.
+    created_at timestamp with time zone not null default billing.now(), -- When it was asked for (UTC).
+    asked_at timestamp with time zone, -- When the cloud was last asked to make it (UTC); null: never.
+    ready_at timestamp with time zone, -- When the cloud had it (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone, -- When the cloud no longer had it (UTC); null: it may still have it.
+    constraint identities_account_id_is_ours CHECK ((account_id ~ '^fg-[0-9a-f]{26}$'::text)),
+    constraint identities_kubernetes_account_is_a_label CHECK ((kubernetes_account ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
+    constraint identities_namespace_is_ours CHECK ((namespace ~ '^fg-[0-9a-f]{26}$'::text)),
+    constraint identities_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint identities_pkey PRIMARY KEY (organization_id),
+    constraint identities_account_id_key UNIQUE (account_id),
+    constraint identities_namespace_key UNIQUE (namespace)
+);
+alter table billing.identities enable row level security;
+create policy readers on billing.identities as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, deleted_at, email, failure, kubernetes_account, namespace, organization_id, ready_at, status) on table billing.identities to authenticated, faregate_reader;
 
 -- Who was asked by e-mail to join an organization. An address has one open invitation to each.
 create table billing.invitations (
@@ -1099,6 +1153,7 @@ create table billing.plans (
     storage_read_only_seconds integer not null default 604800, -- For how many seconds after that it can only be read, before its deletion is announced.
     storage_notice_seconds integer not null default 604800, -- How many seconds lie between that announcement and the deletion.
     initial_storage_gb integer not null default 0, -- The size in GB of the bucket that comes with a registration, free of charge; 0: none does.
+    has_identity boolean not null default false, -- Whether its organizations have a service account at Google to act as.
     constraint plans_id_is_a_word CHECK ((id ~ '^[a-z]{2,32}$'::text)),
     constraint plans_initial_storage_not_negative CHECK ((initial_storage_gb >= 0)),
     constraint plans_max_passports_positive CHECK ((max_passports > 0)),
@@ -1953,7 +2008,7 @@ grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) t
 
 -- Closes an organization: stops what runs and charges it; what was paid is given up, and what
 -- is stored is deleted, only expressly.
-create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_delete_storage boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b392e1be7cd1a1394c509036e3ca66d';
+create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_delete_storage boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8b465da50c4a179649706cd6228c4858';
 grant execute on routine api.close_organization(uuid,uuid,boolean,boolean,text) to faregate_functions, service_role;
 
 -- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
@@ -2016,6 +2071,10 @@ grant execute on routine api.expire_holds(integer) to faregate_functions, servic
 create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '60c22543e188163d1911763dbf5f80bf';
 grant execute on routine api.finish_charge(uuid,uuid,uuid,jsonb,text) to faregate_functions, service_role;
 
+-- Notes what became of a run of an identity's task.
+create function api.finish_identity(p_organization_id uuid, p_task_id uuid, p_attempt integer, p_step text, p_outcome text, p_email text, p_reason text) returns TABLE(status billing.identity_status, is_done boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '35749f4c50e25edf88b2a3bbbc1afe1d';
+grant execute on routine api.finish_identity(uuid,uuid,integer,text,text,text,text) to faregate_functions, service_role;
+
 -- Notes that an invitation's mail was sent, or why it never will be.
 create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '037fdf404f7a2e89097232cb0874db61';
 grant execute on routine api.finish_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
@@ -2031,6 +2090,10 @@ grant execute on routine api.get_auto_top_up(jsonb) to faregate_functions, servi
 -- Reads one hold.
 create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '50f2ef49e8793ef7f9c4aff3f35df5b3';
 grant execute on routine api.get_hold(jsonb,uuid,uuid) to faregate_functions, service_role;
+
+-- Reads the service account that the caller's organization acts as.
+create function api.get_identity(p_caller jsonb) returns SETOF api.identities language plpgsql security definer set search_path=pg_catalog, pg_temp as '538d9eb09c1c0391b686567b884de575';
+grant execute on routine api.get_identity(jsonb) to faregate_functions, service_role;
 
 -- Reads one organization and the user's role in it.
 create function api.get_organization(p_user_id uuid, p_organization_id uuid) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3dd5f75015b42612431dd6bb777c7f46';
@@ -2173,7 +2236,7 @@ create function api.register(p_user_id uuid, p_organization_name text, p_key_has
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
 
 -- Makes an organization of any plan for an address, for an operator.
-create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e78cad5888af93ef34db7012f9e46085';
+create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cabfeedf4fdc144761a518734dd7e7c5';
 grant execute on routine api.register_customer(jsonb,text,text,text,boolean,text,text,text) to faregate_functions, service_role;
 
 -- Gives back what a hold keeps.
@@ -2224,6 +2287,10 @@ grant execute on routine api.start_charge(uuid,uuid,uuid) to faregate_functions,
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
 grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
 
+-- Begins a run of an identity's task and tells it what to do.
+create function api.start_identity(p_organization_id uuid, p_task_id uuid) returns TABLE(step text, attempt integer, account_id text, namespace text, kubernetes_account text, status billing.identity_status) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2c92aa5fe3fb4a25e3631683c24af82';
+grant execute on routine api.start_identity(uuid,uuid) to faregate_functions, service_role;
+
 -- Gives the address that an invitation's mail goes to, and stores the hash of the mail's token.
 create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd92ebad9b9083d3d69699fdaed911b00';
 grant execute on routine api.start_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
@@ -2268,6 +2335,8 @@ grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_function
 create function api.verify_organization(p_reconciliation_id uuid, p_organization_id uuid) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '2870c0c2ae52368ea3e2c00057717a9a';
 grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
 
+create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8435a5b16554b90cacb224acd5792acf';
+
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
@@ -2306,7 +2375,7 @@ create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) ret
 
 create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4f77ec7014b701f2d9d4c0306154ae0e';
 
-create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '48cdbd1e9bd635052e7d8bf48c044a8d';
+create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '93ca4d90eb2ee28f9e1f47091605a4d0';
 
 create function billing.credit_top_up(p_top_up billing.top_ups, p_checkout_session_id text, p_provider_payment_id text, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as '1b871523d88b942da6346e95fcbf30f0';
 
@@ -2322,11 +2391,15 @@ create function billing.decides_about(p_role text, p_other_role text) returns bo
 
 create function billing.decline_reason(p_intent jsonb) returns text language sql immutable as 'aec954b98b925cf3745574e7c0318d25';
 
+create function billing.drive_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6ff107b7192840da9d873b979ade3d7c';
+
 create function billing.drive_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '68e9c700c265456243b31f488aba58d7';
 
 create function billing.end_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer, p_failure text) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'e57b370dc0f021f1b281823a473181bc';
 
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
+
+create function billing.end_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bc936f3c06ad58658315e7afd57e380c';
 
 create function billing.end_invitation(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c5af7272165521b22d025641dffeafa';
 
@@ -2354,7 +2427,9 @@ create function billing.follow_reversals(p_provider billing.payment_provider, p_
 
 create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
 
-create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e9ee5fa533d84dcdbf57b561887c45db';
+create function billing.give_up_identity(p_organization_id uuid, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c8dd82e683c22427922b8a7565edee1a';
+
+create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '876f36f77724742ae20351f44836ad24';
 
 create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
 
@@ -2374,6 +2449,8 @@ create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_i
 create function billing.lock_checkout(p_checkout jsonb) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'd5d4c2246cce78ab222f8c159ae82bf0';
 
 create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid) returns billing.holds language plpgsql set search_path=pg_catalog, pg_temp as 'd22c5d2805532e6d4cd96f6bbd6a13f5';
+
+create function billing.lock_identity(p_organization_id uuid) returns billing.identities language plpgsql set search_path=pg_catalog, pg_temp as '9c719a0e1e2b35c23c07ea44ced64a3f';
 
 create function billing.lock_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '283155d1a051248cba6d30641b2dfa46';
 
@@ -2412,6 +2489,8 @@ grant execute on routine billing.now() to authenticated, faregate_reader;
 
 create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind billing.hold_kind, p_amount_micros bigint, p_expires_at timestamp with time zone, p_is_final boolean, p_due_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7a16b0bb1abc91f994af9be68c0467ce';
 
+create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
+
 create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '47372c1be39c94fab7fd0b06811addf6';
 
 create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
@@ -2425,6 +2504,8 @@ create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with
 create function billing.promise_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '2703798e98ac88578231002eaad6413b';
 
 create function billing.provider_amount(p_object jsonb, p_name text) returns bigint language plpgsql immutable set search_path=pg_catalog, pg_temp as 'cbfacb9fba1a07b31909b7e6a17c5d4a';
+
+create function billing.random_name() returns text language sql parallel safe as 'c6360cfe66a205591cd6061463c9badf';
 
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
 
@@ -2444,6 +2525,8 @@ create function billing.remember(p_scope_id uuid, p_key text, p_operation text, 
 create function billing.repay_debt(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f30ef63a4ebf65ee2257892d7ab08bcf';
 
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '8949d01fec714b18c35590276179b14f';
+
+create function billing.request_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc040c489ab01d79c503755c7bf01282';
 
 create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
 
@@ -2512,6 +2595,8 @@ create function billing.void_invitations() returns trigger language plpgsql secu
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
 
 create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '8c9c7a4091a8c65e512fe10c2ea00cc2';
+
+create function billing.write_identity_task(p_organization_id uuid, p_run_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9eeb46633fcd5b5501bba771cbc5d099';
 
 create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'a010f258f7a4215ad41a1d0dc67d8728';
 

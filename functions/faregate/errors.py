@@ -58,6 +58,7 @@ PROBLEMS = {
     "top_up_not_found": Problem(404, "There is no such top-up."),
     "auto_top_up_not_found": Problem(404, "There is no automatic top-up."),
     "invitation_not_found": Problem(404, "There is no such invitation for you."),
+    "identity_not_found": Problem(404, "The plan has no identity."),
     "sku_not_found": Problem(404, "The plan has no price for this SKU."),
     "method_not_allowed": Problem(405, "The address does not take this method."),
     "already_registered": Problem(409, "There is an organization already."),
@@ -95,6 +96,7 @@ PROBLEMS = {
     "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),
     "payment_provider_unavailable": Problem(502, "The payment provider did not answer. Try again."),
     "not_yet_due": Problem(503, "It is not time yet. Try again."),
+    "task_under_way": Problem(503, "Another run of this task is under way. Try again."),
     "unavailable": Problem(503, "The service is busy or restarting. Try again."),
 }
 

@@ -49,6 +49,7 @@ FUNCTIONS = {
     "statements": "endpoints",
     "auto_top_up": "endpoints",
     "notifications": "endpoints",
+    "identity": "endpoints",
     "reconciliation": "endpoints",
     "sweep_sessions": "schedules",
     "expire_grants": "schedules",
@@ -59,6 +60,7 @@ FUNCTIONS = {
     "stop_session": "tasks",
     "charge_top_up": "tasks",
     "send_invitation": "tasks",
+    "provision_identity": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""
 

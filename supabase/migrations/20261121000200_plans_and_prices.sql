@@ -13,6 +13,7 @@ create table billing.plans (
     storage_read_only_seconds integer not null default 604800,
     storage_notice_seconds integer not null default 604800,
     initial_storage_gb integer not null default 0,
+    has_identity boolean not null default false,
     constraint plans_id_is_a_word check (id ~ '^[a-z]{2,32}$'),
     constraint plans_tiers_exist check (
         allowed_tiers <@ array['small', 'medium', 'large', 'xlarge', 'gpu']
@@ -57,6 +58,8 @@ comment on column billing.plans.storage_notice_seconds is
 'How many seconds lie between that announcement and the deletion.';
 comment on column billing.plans.initial_storage_gb is
 'The size in GB of the bucket that comes with a registration, free of charge; 0: none does.';
+comment on column billing.plans.has_identity is
+'Whether its organizations have a service account at Google to act as.';
 
 create table billing.prices (
     id uuid primary key default billing.uuidv7(),
@@ -116,13 +119,13 @@ for each statement execute function billing.refuse_change();
 
 insert into billing.plans (
     id, allowed_tiers, registration_bonus_micros, plan_after_top_up_id, storage_grace_seconds,
-    initial_storage_gb
+    initial_storage_gb, has_identity
 )
 values
-('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null, 604800, 5),
-('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null, 2592000, 5),
-('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null, 2592000, 0),
-('free', array['small'], 5000000, 'pro', 259200, 5);
+('pro', array['small', 'medium', 'large', 'gpu'], 5000000, null, 604800, 5, true),
+('enterprise', array['small', 'medium', 'large', 'xlarge', 'gpu'], 5000000, null, 2592000, 5, true),
+('admin', array['small', 'medium', 'large', 'xlarge', 'gpu'], 0, null, 2592000, 0, false),
+('free', array['small'], 5000000, 'pro', 259200, 5, true);
 
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select

@@ -1,5 +1,5 @@
--- Registration: a person with a verified e-mail gets an organization, a wallet,
--- the bonus and a first passport.
+-- Registration: a person with a verified e-mail gets an organization, a wallet, the bonus, a first
+-- passport, and by tasks that follow an identity and a first bucket.
 
 create table billing.bonus_identities (
     identity text primary key,
@@ -8,8 +8,8 @@ create table billing.bonus_identities (
 );
 alter table billing.bonus_identities enable row level security;
 comment on table billing.bonus_identities is
-'Who has had the registration bonus. Once per identity, ever: rows outlive users and organizations.
-Append-only.';
+'Who has had the registration bonus and the initial storage. Once per identity, ever: rows outlive
+users and organizations. Append-only.';
 comment on column billing.bonus_identities.identity is
 'user:<id> or email:<address>, in the one spelling of that mailbox.';
 comment on column billing.bonus_identities.organization_id is
@@ -55,8 +55,8 @@ begin
 end
 $$;
 
--- billing.grant_registration_bonus: the plan's bonus,
--- if neither this user nor this mailbox ever had one.
+-- billing.grant_registration_bonus: the plan's bonus and initial storage,
+-- if neither this user nor this mailbox ever had them.
 -- Locks   the identities, then the wallet.
 create function billing.grant_registration_bonus(
     p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text
@@ -72,21 +72,22 @@ begin
     select l.registration_bonus_micros into strict v_bonus_micros
     from billing.plans as l
     where l.id = p_plan_id;
-    if v_bonus_micros = 0 then
-        return;
-    end if;
     insert into billing.bonus_identities (identity, organization_id)
     values
     ('email:' || billing.canonical_email(p_email), p_organization_id),
     ('user:' || p_user_id, p_organization_id)
     on conflict do nothing;
     get diagnostics v_new_identities = row_count;
-    if v_new_identities = 2 then
+    if v_new_identities < 2 then
+        return;
+    end if;
+    if v_bonus_micros > 0 then
         perform billing.credit_wallet(
             p_organization_id, v_bonus_micros, 'promotional', 'promotion', 'registration_bonus',
             null
         );
     end if;
+    perform billing.open_initial_storage(p_organization_id);
 end
 $$;
 
@@ -117,7 +118,8 @@ begin
 end
 $$;
 
--- billing.create_organization: an organization with its wallet.
+-- billing.create_organization: an organization with its wallet and, where its plan has one, its
+-- identity.
 create function billing.create_organization(
     p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamptz
 )
@@ -131,6 +133,7 @@ begin
     insert into billing.organizations (id, name, plan_id, billing_email, claimed_at)
     values (v_id, p_name, p_plan_id, p_billing_email, p_claimed_at);
     insert into billing.wallets (organization_id) values (v_id);
+    perform billing.request_identity(v_id);
     return v_id;
 end
 $$;
@@ -328,6 +331,7 @@ begin
     v_organization_id := billing.create_organization(
         coalesce(p_organization_name, left(p_email, 100)), p_plan_id, p_email, null
     );
+    perform billing.open_initial_storage(v_organization_id);
     registration := billing.read_registration(
         v_organization_id,
         billing.write_passport(

@@ -163,7 +163,7 @@ $$;
 --         FG409 operators_own, FG409 storage_left, FG409 holds_open, FG402 debt_outstanding,
 --         FG409 top_up_under_way, FG409 balance_left
 -- Locks   the key, the organization, scheduled grants, sessions, holds, the wallet, the settings of
---         automatic top-ups, the passports, the invitations.
+--         automatic top-ups, the identity's task, the passports, the invitations.
 create function api.close_organization(
     p_user_id uuid,
     p_organization_id uuid,
@@ -192,6 +192,7 @@ begin
     perform billing.authenticate_manager(p_user_id, p_organization_id, 'owner');
     perform billing.settle_organization(p_organization_id, p_delete_storage);
     perform billing.refuse_to_close(p_organization_id, p_forfeit_balance);
+    perform billing.end_identity(p_organization_id);
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
     values (
         p_organization_id, 'user:' || p_user_id, 'close_organization', p_organization_id,

@@ -18,8 +18,8 @@
 --
 -- permission  views
 -- ----------  ------------------------------------------------------------------------------------
--- read        organizations, passports, wallets, grants, transactions, holds, workspaces, sessions,
---             storage, usage, notifications
+-- read        organizations, identities, passports, wallets, grants, transactions, holds,
+--             workspaces, sessions, storage, usage, notifications
 -- read        members (users only: a key that leaks tells nobody's address)
 -- billing     top_ups, receipts, auto_top_ups
 -- billing     invitations (users only)
@@ -66,9 +66,9 @@ $$;
 
 grant usage on schema api to authenticated, faregate_reader;
 grant select on
-api.organizations, api.members, api.passports, api.wallets, api.grants, api.transactions,
-api.holds, api.workspaces, api.sessions, api.storage, api.usage, api.notifications,
-api.top_ups, api.receipts, api.auto_top_ups, api.invitations
+api.organizations, api.identities, api.members, api.passports, api.wallets, api.grants,
+api.transactions, api.holds, api.workspaces, api.sessions, api.storage, api.usage,
+api.notifications, api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
 -- Of a view that cannot be written through, Postgres says so first (PostgREST: 500). With these it
@@ -95,6 +95,14 @@ grant select (id, name, plan_id, billing_email, closed_at, created_at)
 on billing.organizations to authenticated, faregate_reader;
 create policy readers on billing.organizations for select to authenticated, faregate_reader
 using (id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, status, email, namespace, kubernetes_account, failure, created_at, ready_at,
+    deleted_at
+)
+on billing.identities to authenticated, faregate_reader;
+create policy readers on billing.identities for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (organization_id, user_id, role, created_at)
 on billing.members to authenticated, faregate_reader;

@@ -243,6 +243,7 @@ def _addresses() -> list[tuple[str, str]]:
         ("enqueue_outbox", "/schedules/enqueue-outbox"),
         ("charge_top_up", "/tasks/charge-top-up"),
         ("send_invitation", "/tasks/send-invitation"),
+        ("provision_identity", "/tasks/provision-identity"),
         ("stop_session", "/tasks/stop-session"),
         *((name, "/healthz") for name in FUNCTIONS),
     ]

@@ -19,6 +19,7 @@ ADDRESSES = {
     "stop_session": "/tasks/stop-session",
     "charge_top_up": "/tasks/charge-top-up",
     "send_invitation": "/tasks/send-invitation",
+    "provision_identity": "/tasks/provision-identity",
 }
 Forge = Callable[[Cloud], str]
 

@@ -41,6 +41,7 @@ NEEDED = {
     "statements": USERS,
     "auto_top_up": USERS,
     "notifications": USERS,
+    "identity": USERS,
     "reconciliation": [*USERS, "STRIPE_SECRET_KEY"],
     "sweep_sessions": [*INVOKER, *QUEUES],
     "expire_grants": INVOKER,
@@ -52,6 +53,7 @@ NEEDED = {
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
     # What it needs for the mails is a way into the database, too.
     "send_invitation": [*INVOKER[1:], *PROJECT, "INVITATION_URL"],
+    "provision_identity": [*INVOKER, "GOOGLE_PROJECT", "WORKLOAD_IDENTITY_POOL"],
 }
 
 

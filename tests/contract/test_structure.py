@@ -112,6 +112,7 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "POST /schedules/start-auto-top-ups",
         "POST /schedules/enqueue-outbox",
         "POST /tasks/charge-top-up",
+        "POST /tasks/provision-identity",
         "POST /tasks/send-invitation",
         "POST /tasks/stop-session",
     }

@@ -25,6 +25,7 @@ NOBODY = frozenset[str]()
 # Views of schema api, and who reads the rows of their own organization in them.
 VIEWS = {
     "organizations": READ,
+    "identities": READ,
     "members": PEOPLE,
     "passports": READ,
     "wallets": READ,
@@ -50,6 +51,7 @@ COLUMNS = {("grants", "top_up_id"): BILLING}
 # Tables of schema billing, and whom the policies alone would show rows of their own organization.
 TABLES = {
     "organizations": READ,
+    "identities": READ,
     "members": PEOPLE,
     "passports": READ,
     "passport_uses": READ,
@@ -130,10 +132,12 @@ FUNCTIONS = [
     "expire_grants",
     "expire_holds",
     "finish_charge",
+    "finish_identity",
     "finish_invitation_mail",
     "finish_reconciliation",
     "get_auto_top_up",
     "get_hold",
+    "get_identity",
     "get_organization",
     "get_period",
     "get_receipt",
@@ -182,6 +186,7 @@ FUNCTIONS = [
     "start_auto_top_ups",
     "start_charge",
     "start_grants",
+    "start_identity",
     "start_invitation_mail",
     "start_reconciliation",
     "start_scheduled_reconciliation",

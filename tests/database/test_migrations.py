@@ -29,6 +29,7 @@ _EXCEPTIONS = {
     ("function_search_path_mutable", "billing.is_consumption"): _BOUND,
     ("function_search_path_mutable", "billing.role_permissions"): _BOUND,
     ("function_search_path_mutable", "billing.session_cost"): _BOUND,
+    ("function_search_path_mutable", "billing.random_name"): _BOUND,
     ("function_search_path_mutable", "billing.session_due_at"): _BOUND,
     ("function_search_path_mutable", "billing.statement_kind"): _BOUND,
     ("function_search_path_mutable", "billing.stop_session_payload"): _BOUND,

@@ -108,6 +108,7 @@ OPERATIONS = [
     Operation("passports", "POST", "/v1/passports/{passport_id}/rotate", "write", {}, status=201),
     Operation("passports", "POST", "/v1/passports/{passport_id}/revoke", "write"),
     Operation("token", "POST", "/v1/token", "read"),
+    Operation("identity", "GET", "/v1/identity", "read"),
     Operation("credits", "GET", "/v1/credits", "read"),
     Operation("credits", "GET", "/v1/credits/transactions", "read"),
     Operation(

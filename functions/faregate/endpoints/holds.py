@@ -67,12 +67,13 @@ class RenewHoldRequest(Body):
 class Hold(Answer):
     """Money that is reserved: amount − captured is held. Once closed, amount is what was captured.
 
-    kind: `usage`, or `session` for what a running session holds, under the session's id.
+    kind: `usage`, or `session` or `storage` for what a running session or rented storage holds,
+    under its id.
     """
 
     id: UUID
     organization_id: UUID
-    kind: Literal["session", "usage"]
+    kind: Literal["session", "usage", "storage"]
     status: Status
     amount: Usd = Field(validation_alias="amount_micros")
     captured: Usd = Field(validation_alias="captured_micros")

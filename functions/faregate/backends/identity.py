@@ -1,0 +1,171 @@
+"""Google's IAM: a service account for each organization, and who in Kubernetes may act as it."""
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from faregate.settings import IdentitySettings
+
+if TYPE_CHECKING:
+    from google.auth.transport.requests import AuthorizedSession
+
+# All calls of an attempt together stay below the two minutes that an attempt has.
+_TIMEOUT_SECONDS = 10
+_MAX_POLICY_ATTEMPTS = 3
+_USER = "roles/iam.workloadIdentityUser"
+# A policy that has changed since it was read.
+_CONFLICTS = (409, 412)
+# What no repetition mends.
+_REFUSALS = {400: "invalid_request", 403: "permission_denied"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt, as SQL wants it told.
+
+    taken: the name is somebody else's. absent: there was nothing to delete. refused: repeating is
+    of no use. passing: anything else.
+    """
+
+    outcome: Literal["done", "absent", "taken", "refused", "passing"]
+    email: str | None = None
+    reason: str | None = None
+
+
+@dataclass
+class _IamError(Exception):
+    """An answer that is of no use, or none at all (status 0)."""
+
+    status: int
+    reason: str
+    is_final: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome("refused" if self.is_final else "passing", reason=self.reason)
+
+
+class Identities:
+    """The service accounts of a project. Google's library is imported at the first call."""
+
+    def __init__(self) -> None:
+        self._settings = IdentitySettings()
+
+    async def create(self, account_id: str, owner: str, workload: str) -> Outcome:
+        """Make a service account that says whose it is, and let a workload act as it.
+
+        Repeated, it is the same account. workload: NAMESPACE/SERVICE_ACCOUNT in Kubernetes.
+        """
+        # The client blocks; a thread keeps the event loop free.
+        return await asyncio.to_thread(self._create, account_id, owner, workload)
+
+    async def delete(self, account_id: str, owner: str) -> Outcome:
+        """Delete a service account, if it says that it is this owner's."""
+        return await asyncio.to_thread(self._delete, account_id, owner)
+
+    def _create(self, account_id: str, owner: str, workload: str) -> Outcome:
+        email = self._email(account_id)
+        account = {"displayName": f"Faregate {owner}"[:100], "description": owner}
+        try:
+            try:
+                self._call("POST", "", {"accountId": account_id, "serviceAccount": account})
+            except _IamError as failure:
+                if failure.status != 409:
+                    raise
+                # An earlier attempt may have made it, whose answer was lost.
+                if self._owner(email) != owner:
+                    return Outcome("taken", reason="name_taken")
+            self._bind(email, workload)
+        except _IamError as failure:
+            return failure.outcome
+        return Outcome("done", email)
+
+    def _delete(self, account_id: str, owner: str) -> Outcome:
+        email = self._email(account_id)
+        try:
+            if self._owner(email) != owner:
+                return Outcome("absent")
+            self._call("DELETE", f"/{email}")
+        except _IamError as failure:
+            return Outcome("absent") if failure.status == 404 else failure.outcome
+        return Outcome("done")
+
+    def _bind(self, email: str, workload: str) -> None:
+        """Add the workload to those who may act as the account; whoever else may, still may."""
+        member = f"serviceAccount:{self._settings.workload_identity_pool}[{workload}]"
+        for attempt in range(1, _MAX_POLICY_ATTEMPTS + 1):
+            # Version 3 is the one that shows conditions, which an older one would drop.
+            version = "options.requestedPolicyVersion=3"
+            policy = self._call("POST", f"/{email}:getIamPolicy?{version}")
+            bindings = policy.setdefault("bindings", [])
+            if any(_lets_in(binding, member) for binding in bindings):
+                return
+            bindings.append({"role": _USER, "members": [member]})
+            try:
+                self._call("POST", f"/{email}:setIamPolicy", {"policy": policy})
+            except _IamError as failure:
+                if failure.status not in _CONFLICTS or attempt == _MAX_POLICY_ATTEMPTS:
+                    raise
+
+    def _owner(self, email: str) -> str:
+        return str(self._call("GET", f"/{email}").get("description", ""))
+
+    def _email(self, account_id: str) -> str:
+        # A project of a domain, example.com:project, has its parts the other way round there.
+        domain, _, project = self._settings.google_project.rpartition(":")
+        return f"{account_id}@{project}{domain and f'.{domain}'}.iam.gserviceaccount.com"
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        from google.auth.exceptions import GoogleAuthError
+        from requests.exceptions import RequestException
+
+        address = str(self._settings.iam_api_url).rstrip("/")
+        accounts = f"{address}/v1/projects/{self._settings.google_project}/serviceAccounts"
+        try:
+            answer = self._session.request(  # type: ignore[no-untyped-call]
+                method, accounts + path, json=body, timeout=_TIMEOUT_SECONDS, allow_redirects=False
+            )
+            document = answer.json()
+        except (RequestException, GoogleAuthError, ValueError) as error:
+            raise _IamError(0, "unreachable") from error
+        if not isinstance(document, dict):
+            raise _IamError(0, "unreachable")
+        if answer.status_code == 200:
+            return document
+        raise _failure(answer.status_code, document)
+
+    @cached_property
+    def _session(self) -> "AuthorizedSession":
+        """Make the client, which repeats nothing: the queue does."""
+        import google.auth
+        from google.auth.credentials import AnonymousCredentials
+        from google.auth.transport.requests import AuthorizedSession
+
+        # Credentials never travel in the clear.
+        credentials = (
+            google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
+            if urlsplit(str(self._settings.iam_api_url)).scheme == "https"
+            else AnonymousCredentials()  # type: ignore[no-untyped-call]
+        )
+        return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """The client's connections end with the process."""
+
+
+def _lets_in(binding: dict[str, Any], member: str) -> bool:
+    return (
+        binding.get("role") == _USER
+        and "condition" not in binding
+        and member in binding.get("members", ())
+    )
+
+
+def _failure(status: int, document: dict[str, Any]) -> _IamError:
+    if status == 429 and "Maximum number" in str(document.get("error")):
+        # Not a rate: the project is full.
+        return _IamError(status, "quota_exceeded", is_final=True)
+    reason = _REFUSALS.get(status)
+    return _IamError(status, reason or f"status_{status}", is_final=reason is not None)
