@@ -63,6 +63,8 @@ select
     o.payload ->> 'reason' as reason,
     coalesce(o.payload ->> 'amount_micros', o.payload ->> 'debt_micros')::bigint as amount_micros,
     (o.payload ->> 'top_up_id')::uuid as top_up_id,
+    (o.payload ->> 'storage_id')::uuid as storage_id,
+    (o.payload ->> 'until')::timestamptz as until,
     o.created_at
 from billing.outbox as o
 where o.topic = 'notification';
@@ -73,6 +75,8 @@ comment on column api.notifications.reason is 'Why, where there is a choice of r
 comment on column api.notifications.amount_micros is
 'The amount in µ$ that it is about; of a freeze, the debt.';
 comment on column api.notifications.top_up_id is 'The top-up that it is about.';
+comment on column api.notifications.storage_id is 'The storage that it is about.';
+comment on column api.notifications.until is 'Until when (UTC) it is so if nothing is done.';
 call billing.inherit_comments('api.notifications');
 
 -- billing.write_task: have a topic's function called with a payload. Returns the row's id.

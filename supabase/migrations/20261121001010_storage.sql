@@ -324,11 +324,10 @@ comment on column api.storage.access is
 'What the organization''s service account may do with it: write or read; null: it is not there.';
 call billing.inherit_comments('api.storage');
 
--- billing.lock_storage: a storage resource of an organization.
+-- billing.find_storage: a storage resource of an organization.
 --
 -- Raises  FG404 storage_not_found  absent, or another organization's
--- Locks   its hold, which is what accrual locks, too: after the workspace, before the wallet.
-create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid)
+create function billing.find_storage(p_organization_id uuid, p_storage_id uuid)
 returns billing.storage
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -336,11 +335,6 @@ as $$
 declare
     v_storage billing.storage;
 begin
-    perform h.id
-    from billing.holds as h
-    where h.organization_id = p_organization_id and h.id = p_storage_id
-    for no key update;
-    -- After the lock: whoever held it may have changed the resource.
     select s.* into v_storage
     from billing.storage as s
     where s.organization_id = p_organization_id and s.id = p_storage_id;
@@ -348,6 +342,26 @@ begin
         raise exception using errcode = 'FG404', message = 'storage_not_found';
     end if;
     return v_storage;
+end
+$$;
+
+-- billing.lock_storage: a storage resource of an organization, which nobody else changes until the
+-- transaction ends.
+--
+-- Raises  FG404 storage_not_found
+-- Locks   its hold, which is what accrual locks, too: after the workspace, before the wallet.
+create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid)
+returns billing.storage
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform h.id
+    from billing.holds as h
+    where h.organization_id = p_organization_id and h.id = p_storage_id
+    for no key update;
+    -- After the lock: whoever held it may have changed the resource.
+    return billing.find_storage(p_organization_id, p_storage_id);
 end
 $$;
 

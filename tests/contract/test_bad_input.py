@@ -12,7 +12,7 @@ from tests.harness.operations import ABSENT, OPERATIONS, Operation
 
 WITH_BODY = [each for each in OPERATIONS if each.body is not None]
 # Safe to repeat by themselves.
-WITHOUT_KEY = re.compile("heartbeat|/reconciliation|/token")
+WITHOUT_KEY = re.compile("heartbeat|/reconciliation|/token|/storage/.*tach")
 WITH_KEY = [
     each for each in OPERATIONS if each.method == "POST" and not WITHOUT_KEY.search(each.path)
 ]
@@ -237,6 +237,7 @@ def _addresses() -> list[tuple[str, str]]:
         *found,
         ("stripe_webhook", "/v1/stripe/webhook"),
         ("sweep_sessions", "/schedules/sweep-sessions"),
+        ("accrue_storage", "/schedules/accrue-storage"),
         ("expire_grants", "/schedules/expire-grants"),
         ("expire_holds", "/schedules/expire-holds"),
         ("start_auto_top_ups", "/schedules/start-auto-top-ups"),

@@ -97,6 +97,9 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     elif kind == "workspaces":
         made = function("workspaces").post("/v1/workspaces", {"name": "Lab"}, by=owner.passport)
         subject = done(made, 201)["id"]
+    elif kind == "storage":
+        body = {"kind": "bucket", "size_gb": 1}
+        subject = done(function("storage").post("/v1/storage", body, by=owner.passport), 201)["id"]
     else:
         buy = function("credits").post(
             "/v1/credits/checkout", {"amount": "10.00"}, by=owner.passport

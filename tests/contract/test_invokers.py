@@ -11,6 +11,7 @@ from tests.harness.platform import Platform
 
 ADDRESSES = {
     "sweep_sessions": "/schedules/sweep-sessions",
+    "accrue_storage": "/schedules/accrue-storage",
     "expire_grants": "/schedules/expire-grants",
     "expire_holds": "/schedules/expire-holds",
     "reconcile": "/schedules/reconcile",

@@ -106,6 +106,7 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "GET /healthz",
         "POST /v1/stripe/webhook",
         "POST /schedules/sweep-sessions",
+        "POST /schedules/accrue-storage",
         "POST /schedules/expire-grants",
         "POST /schedules/expire-holds",
         "POST /schedules/reconcile",

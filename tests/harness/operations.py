@@ -181,6 +181,25 @@ OPERATIONS = [
     Operation("sessions", "GET", "/v1/sessions/{session_id}", "read"),
     Operation("sessions", "POST", "/v1/sessions/{session_id}/heartbeat", "write"),
     Operation("sessions", "POST", "/v1/sessions/{session_id}/stop", "write", {}),
+    Operation("storage", "GET", "/v1/storage/regions", "read"),
+    Operation(
+        "storage",
+        "GET",
+        "/v1/storage/estimate",
+        "read",
+        query={"kind": "bucket", "size_gb": "10"},
+    ),
+    Operation(
+        "storage", "POST", "/v1/storage", "write", {"kind": "bucket", "size_gb": 10}, status=201
+    ),
+    Operation("storage", "GET", "/v1/storage", "read"),
+    Operation("storage", "GET", "/v1/storage/{storage_id}", "read"),
+    Operation("storage", "POST", "/v1/storage/{storage_id}/resize", "write", {"size_gb": 10}),
+    Operation("storage", "DELETE", "/v1/storage/{storage_id}", "write"),
+    Operation(
+        "storage", "POST", "/v1/storage/{storage_id}/attach", "write", {"workspace_id": ABSENT}
+    ),
+    Operation("storage", "POST", "/v1/storage/{storage_id}/detach", "write"),
     Operation("statements", "GET", "/v1/statements", "read", query={"month": "2026-11"}),
     Operation("statements", "GET", "/v1/statements/usage", "read"),
     Operation("statements", "GET", "/v1/statements/transactions.csv", "read"),

@@ -16,9 +16,9 @@ backends = (Database, UserTokens)
 
 
 class Notification(Answer):
-    """What happened and why; the amount and the top-up it is about, if any.
+    """What happened and why; the amount, the top-up and the storage it is about, if any.
 
-    Of `organization_frozen`, the amount is the debt.
+    Of `organization_frozen`, the amount is the debt. until: when the next step follows.
     """
 
     id: UUID
@@ -26,6 +26,8 @@ class Notification(Answer):
     reason: str | None
     amount: Usd | None = Field(validation_alias="amount_micros")
     top_up_id: UUID | None
+    storage_id: UUID | None
+    until: AwareDatetime | None
     created_at: AwareDatetime
 
 

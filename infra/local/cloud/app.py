@@ -38,7 +38,7 @@ SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
     "enqueue-outbox",
 )
-HOURLY_SCHEDULES: tuple[str, ...] = ()
+HOURLY_SCHEDULES = ("accrue-storage",)
 DAILY_SCHEDULES = ("reconcile",)
 # Minutes at Google, and never none: a task has to ask again.
 _FILE_SHARE_SECONDS = 2
