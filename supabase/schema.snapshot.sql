@@ -92,6 +92,10 @@ create type billing.hold_kind as enum ('session', 'usage', 'storage');
 
 create type billing.hold_outcome as enum ('captured', 'released', 'expired');
 
+-- requested, provisioning: not there yet. failed: it could not be made, and is tried again each day.
+-- deleting, deleted: its organization is closed.
+create type billing.identity_status as enum ('requested', 'provisioning', 'ready', 'failed', 'deleting', 'deleted');
+
 -- What a row is about. Each topic has a task queue and a function of its name, but for notification:
 -- those are read by the customer.
 create type billing.outbox_topic as enum ('stop_session', 'charge_top_up', 'send_invitation', 'provision_storage', 'provision_identity', 'clone_space', 'notification');
@@ -296,6 +300,30 @@ create view api.holds (
    FROM billing.holds h;
 grant select on table api.holds to authenticated, faregate_reader;
 
+-- The service account at Google that an organization acts as.
+create view api.identities (
+    organization_id uuid, -- The organization that acts as it.
+    status billing.identity_status, -- requested, provisioning, ready, failed, deleting or deleted.
+    email text, -- Its address at Google, by which it is let in; null: it is not there yet.
+    namespace text, -- The namespace of Kubernetes whose service account may act as it.
+    kubernetes_account text, -- The service account of Kubernetes, in that namespace, that may act as it.
+    failure text, -- Why it could not be made, or why the last attempt did not succeed; null: nothing failed.
+    created_at timestamp with time zone, -- When it was asked for (UTC).
+    ready_at timestamp with time zone, -- When the cloud had it (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone -- When the cloud no longer had it (UTC); null: it may still have it.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    status,
+    email,
+    namespace,
+    kubernetes_account,
+    failure,
+    created_at,
+    ready_at,
+    deleted_at
+   FROM billing.identities i;
+grant select on table api.identities to authenticated, faregate_reader;
+
 -- Invitations without the hash of their token.
 create view api.invitations (
     id uuid, -- Time-ordered (UUIDv7).
@@ -347,7 +375,7 @@ grant select on table api.members to authenticated, faregate_reader;
 
 -- What an organization is told: what happened, why, and what it is about.
 create view api.notifications (
-    id uuid, -- Time-ordered (UUIDv7). The task is named after it.
+    id uuid, -- Time-ordered (UUIDv7). The task's name contains it.
     organization_id uuid, -- The organization it belongs to.
     kind text, -- What happened.
     reason text, -- Why, where there is a choice of reasons.
@@ -726,6 +754,22 @@ create view api.wallets (
    FROM billing.wallets w;
 grant select on table api.wallets to authenticated, faregate_reader;
 
+-- Workspaces, those that were deleted among them.
+create view api.workspaces (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    name text, -- What its people call it; not unique.
+    created_at timestamp with time zone, -- When it was made (UTC).
+    deleted_at timestamp with time zone -- When it was deleted (UTC); null: it was not.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    name,
+    created_at,
+    deleted_at
+   FROM billing.workspaces w;
+grant select on table api.workspaces to authenticated, faregate_reader;
+
 -- Who did what to whom: identities, passports, plans. Append-only.
 create table billing.audit_log (
     organization_id uuid not null, -- The organization it belongs to.
@@ -768,8 +812,8 @@ alter table billing.auto_top_ups enable row level security;
 create policy readers on billing.auto_top_ups as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
 grant select (amount_micros, cool_off_seconds, last_top_up_at, monthly_cap_micros, organization_id, paused_reason, status, threshold_micros, updated_at) on table billing.auto_top_ups to authenticated, faregate_reader;
 
--- Who has had the registration bonus. Once per identity, ever: rows outlive users and organizations.
--- Append-only.
+-- Who has had the registration bonus and the initial storage. Once per identity, ever: rows outlive
+-- users and organizations. Append-only.
 create table billing.bonus_identities (
     identity text not null, -- user:<id> or email:<address>, in the one spelling of that mailbox.
     organization_id uuid not null, -- The organization that was given the bonus.
@@ -900,6 +944,32 @@ create table billing.idempotency_keys (
 );
 alter table billing.idempotency_keys enable row level security;
 
+-- The service account at Google of an organization: what is wanted, and what the cloud has of it.
+create table billing.identities (
+    organization_id uuid not null, -- The organization that acts as it.
+    status billing.identity_status not null default 'requested'::billing.identity_status, -- requested, provisioning, ready, failed, deleting or deleted.
+    account_id text not null default billing.random_name(), -- Its name at Google: random, so that nobody can take it before.
+    email text, -- Its address at Google, by which it is let in; null: it is not there yet.
+    namespace text not null default billing.random_name(), -- The namespace of Kubernetes whose service account may act as it.
+    kubernetes_account text not null default 'default'::text, -- The service account of Kubernetes, in that namespace, that may act as it.
+    task_id uuid, -- The row of the outbox that is to make the cloud so.
+    failure text, -- Why it could not be made, or why the last attempt did not succeed; null: nothing failed.
+    created_at timestamp with time zone not null default billing.now(), -- When it was asked for (UTC).
+    asked_at timestamp with time zone, -- When the cloud was last asked to make it (UTC); null: never.
+    ready_at timestamp with time zone, -- When the cloud had it (UTC); null: it is not there yet.
+    deleted_at timestamp with time zone, -- When the cloud no longer had it (UTC); null: it may still have it.
+    constraint identities_account_id_is_ours CHECK ((account_id ~ '^fg-[0-9a-f]{26}$'::text)),
+    constraint identities_kubernetes_account_is_a_label CHECK ((kubernetes_account ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
+    constraint identities_namespace_is_ours CHECK ((namespace ~ '^fg-[0-9a-f]{26}$'::text)),
+    constraint identities_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint identities_pkey PRIMARY KEY (organization_id),
+    constraint identities_account_id_key UNIQUE (account_id),
+    constraint identities_namespace_key UNIQUE (namespace)
+);
+alter table billing.identities enable row level security;
+create policy readers on billing.identities as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, deleted_at, email, failure, kubernetes_account, namespace, organization_id, ready_at, status) on table billing.identities to authenticated, faregate_reader;
+
 -- Who was asked by e-mail to join an organization. An address has one open invitation to each.
 create table billing.invitations (
     organization_id uuid not null, -- The organization that they may join.
@@ -969,17 +1039,17 @@ grant select (billing_email, closed_at, created_at, id, name, plan_id) on table 
 
 -- What a committed transaction wants done outside. A task queue is told after the commit; the row
 -- names the task, so telling it twice makes one task. The task's function acknowledges the row in the
--- transaction that records what became of it; one that nobody acknowledged within an hour is told to
--- the queue once more, under another name.
+-- transaction that records what became of it; one that nobody acknowledged within an hour of its time
+-- is told to the queue once more, under another name.
 create table billing.outbox (
     organization_id uuid not null, -- The organization it belongs to.
-    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). The task is named after it.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7). The task's name contains it.
     topic billing.outbox_topic not null, -- What it is about: a task queue and a function of this name, or a notification.
     payload jsonb not null, -- What the task or the customer is told.
     run_at timestamp with time zone not null default billing.now(), -- The task runs no sooner (UTC).
     tell_at timestamp with time zone not null default billing.now(), -- When its queue is to be told (UTC), for the first time or again.
     enqueued_at timestamp with time zone, -- When the task queue last had it (UTC); null: it waits for that.
-    enqueues smallint not null default 0, -- How many times the task queue had it.
+    enqueues integer not null default 0, -- How many times the task queue had it.
     attempts integer not null default 0, -- How many times its function began, where that is counted.
     leased_until timestamp with time zone, -- Until then (UTC) one run of its function is on it and others wait; null: none is.
     failure text, -- Why the last attempt failed; null: it did not.
@@ -1081,14 +1151,17 @@ create table billing.plans (
     registration_bonus_micros bigint not null default 0, -- Promotional money in µ$ for a new organization whose owner never had it.
     plan_after_top_up_id text, -- Where the first paid top-up moves an organization; null: nowhere.
     max_passports integer not null default 100, -- How many live passports an organization may have at a time.
+    max_workspaces integer not null default 100, -- How many workspaces an organization may have at a time.
     storage_window_seconds integer not null default 86400, -- How many seconds ahead money is held for rented storage. Half a window before its end it is renewed.
     storage_grace_seconds integer not null default 259200, -- For how many seconds storage stays as it is when the money for it has run out.
     storage_read_only_seconds integer not null default 604800, -- For how many seconds after that it can only be read, before its deletion is announced.
     storage_notice_seconds integer not null default 604800, -- How many seconds lie between that announcement and the deletion.
     initial_storage_gb integer not null default 0, -- The size in GB of the bucket that comes with a registration, free of charge; 0: none does.
+    has_identity boolean not null default false, -- Whether its organizations have a service account at Google to act as.
     constraint plans_id_is_a_word CHECK ((id ~ '^[a-z]{2,32}$'::text)),
     constraint plans_initial_storage_not_negative CHECK ((initial_storage_gb >= 0)),
     constraint plans_max_passports_positive CHECK ((max_passports > 0)),
+    constraint plans_max_workspaces_positive CHECK ((max_workspaces > 0)),
     constraint plans_registration_bonus_not_negative CHECK ((registration_bonus_micros >= 0)),
     constraint plans_session_window_is_sane CHECK (((session_window_seconds >= 60) AND (session_window_seconds <= 86400))),
     constraint plans_storage_steps_not_negative CHECK ((LEAST(storage_grace_seconds, storage_read_only_seconds, storage_notice_seconds) >= 0)),
@@ -1417,6 +1490,8 @@ create table billing.workspaces (
     constraint workspaces_pkey PRIMARY KEY (organization_id, id)
 );
 alter table billing.workspaces enable row level security;
+create policy readers on billing.workspaces as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (created_at, deleted_at, id, name, organization_id) on table billing.workspaces to authenticated, faregate_reader;
 
 -- Revenue by day, less what is known to have paid for it: promotional money and the payment
 -- provider's fees for disputes. What the resources themselves cost is not known yet. Adds up the
@@ -1941,7 +2016,7 @@ grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) t
 
 -- Closes an organization: stops what runs and charges it; what was paid is given up, and what
 -- is stored is deleted, only expressly.
-create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_delete_storage boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b392e1be7cd1a1394c509036e3ca66d';
+create function api.close_organization(p_user_id uuid, p_organization_id uuid, p_forfeit_balance boolean, p_delete_storage boolean, p_idempotency_key text) returns TABLE(organization api.organizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8b465da50c4a179649706cd6228c4858';
 grant execute on routine api.close_organization(uuid,uuid,boolean,boolean,text) to faregate_functions, service_role;
 
 -- Tells what to ask Stripe about again, because a page of its lists disagrees with our books.
@@ -1976,6 +2051,10 @@ grant execute on routine api.create_token(jsonb) to faregate_functions, service_
 create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2b1c8e6d6a0ea43e86d2f57607afa7d6';
 grant execute on routine api.create_top_up(jsonb,bigint,boolean,text) to faregate_functions, service_role;
 
+-- Makes a workspace of the caller's organization.
+create function api.create_workspace(p_caller jsonb, p_name text, p_idempotency_key text) returns TABLE(workspace api.workspaces, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '22ad34e67f13d0ce7ce8925ca1bb8b6e';
+grant execute on routine api.create_workspace(jsonb,text,text) to faregate_functions, service_role;
+
 -- Ends automatic top-ups.
 create function api.delete_auto_top_up(p_caller jsonb) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '8859abc99d92c2d40afa2a8c3e8c0cbf';
 grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
@@ -1983,6 +2062,10 @@ grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, se
 -- Charges storage up to now and has the cloud delete it, with all that is in it.
 create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '4bda6ea869047b65eec275d49964a102';
 grant execute on routine api.delete_storage(jsonb,uuid) to faregate_functions, service_role;
+
+-- Ends a workspace to which nothing is attached and in which nothing runs.
+create function api.delete_workspace(p_caller jsonb, p_workspace_id uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as 'dab577c6dc3ebba3a91343e57b00857d';
+grant execute on routine api.delete_workspace(jsonb,uuid) to faregate_functions, service_role;
 
 -- Takes storage out of its workspace.
 create function api.detach_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '08c93c4d400b31b1db14f6af5ac66710';
@@ -2009,12 +2092,16 @@ create function api.expire_holds(p_limit integer) returns TABLE(expired integer,
 grant execute on routine api.expire_holds(integer) to faregate_functions, service_role;
 
 -- Notes what became of an automatic top-up's charge.
-create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '66ba96dece1835af41a99b65e7321a8d';
-grant execute on routine api.finish_charge(uuid,uuid,jsonb,text) to faregate_functions, service_role;
+create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '60c22543e188163d1911763dbf5f80bf';
+grant execute on routine api.finish_charge(uuid,uuid,uuid,jsonb,text) to faregate_functions, service_role;
+
+-- Notes what became of a run of an identity's task.
+create function api.finish_identity(p_organization_id uuid, p_task_id uuid, p_attempt integer, p_step text, p_outcome text, p_email text, p_reason text) returns TABLE(status billing.identity_status, is_done boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '35749f4c50e25edf88b2a3bbbc1afe1d';
+grant execute on routine api.finish_identity(uuid,uuid,integer,text,text,text,text) to faregate_functions, service_role;
 
 -- Notes that an invitation's mail was sent, or why it never will be.
-create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '3e30f1bb5e72e3f0a1f0e8659134486e';
-grant execute on routine api.finish_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
+create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '037fdf404f7a2e89097232cb0874db61';
+grant execute on routine api.finish_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Ends a run that has looked at everything.
 create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
@@ -2027,6 +2114,10 @@ grant execute on routine api.get_auto_top_up(jsonb) to faregate_functions, servi
 -- Reads one hold.
 create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '50f2ef49e8793ef7f9c4aff3f35df5b3';
 grant execute on routine api.get_hold(jsonb,uuid,uuid) to faregate_functions, service_role;
+
+-- Reads the service account that the caller's organization acts as.
+create function api.get_identity(p_caller jsonb) returns SETOF api.identities language plpgsql security definer set search_path=pg_catalog, pg_temp as '538d9eb09c1c0391b686567b884de575';
+grant execute on routine api.get_identity(jsonb) to faregate_functions, service_role;
 
 -- Reads one organization and the user's role in it.
 create function api.get_organization(p_user_id uuid, p_organization_id uuid) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3dd5f75015b42612431dd6bb777c7f46';
@@ -2059,6 +2150,10 @@ grant execute on routine api.get_top_up(jsonb,uuid) to faregate_functions, servi
 -- Reads the balance of the caller's organization.
 create function api.get_wallet(p_caller jsonb) returns SETOF api.wallets language plpgsql security definer set search_path=pg_catalog, pg_temp as '43fe823aa3bc08611fe10bb3ed27daa3';
 grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_role;
+
+-- Reads one workspace, what is attached to it and how many sessions run in it.
+create function api.get_workspace(p_caller jsonb, p_workspace_id uuid) returns TABLE(workspace api.workspaces, storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a4308e4c6751553f18b597d53eb59288';
+grant execute on routine api.get_workspace(jsonb,uuid) to faregate_functions, service_role;
 
 -- Notes that a session's resource is alive.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
@@ -2101,7 +2196,7 @@ create function api.list_organizations(p_user_id uuid, p_limit integer, p_cursor
 grant execute on routine api.list_organizations(uuid,integer,uuid) to faregate_functions, service_role;
 
 -- Lists what of a topic its task queue is to be told now, longest due first.
-create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, name text, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0716e4376856b3da585406eaa08d3872';
+create function api.list_outbox(p_topic text, p_limit integer) returns TABLE(id uuid, organization_id uuid, name text, payload jsonb, run_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '928973084fadd29aa7fa53d4dc6ba6bc';
 grant execute on routine api.list_outbox(text,integer) to faregate_functions, service_role;
 
 -- Pages through the passports of the caller's organization, newest first.
@@ -2148,9 +2243,13 @@ grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functio
 create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '5626e5c55b7606f9e222d58028274f44';
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
+-- Pages through the workspaces of the caller's organization, newest first.
+create function api.list_workspaces(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a4987ceae838c09d96f3fd86026dd15';
+grant execute on routine api.list_workspaces(jsonb,integer,uuid) to faregate_functions, service_role;
+
 -- Notes that the task queue has these rows of the outbox.
-create function api.mark_enqueued(p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '7a7d915c1f0d54c0bd0b651d5413be81';
-grant execute on routine api.mark_enqueued(uuid[]) to faregate_functions, service_role;
+create function api.mark_enqueued(p_organization_ids uuid[], p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '63d7f0f2b21db536a218c2dcae345e6e';
+grant execute on routine api.mark_enqueued(uuid[],uuid[]) to faregate_functions, service_role;
 
 -- Reserves a customer's money for an operator.
 create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b033e957482e241094d25c868fd04e7a';
@@ -2173,7 +2272,7 @@ create function api.register(p_user_id uuid, p_organization_name text, p_key_has
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
 
 -- Makes an organization of any plan for an address, for an operator.
-create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e78cad5888af93ef34db7012f9e46085';
+create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cabfeedf4fdc144761a518734dd7e7c5';
 grant execute on routine api.register_customer(jsonb,text,text,text,boolean,text,text,text) to faregate_functions, service_role;
 
 -- Gives back what a hold keeps.
@@ -2221,16 +2320,20 @@ create function api.start_auto_top_ups(p_limit integer) returns TABLE(started in
 grant execute on routine api.start_auto_top_ups(integer) to faregate_functions, service_role;
 
 -- Tells the task of an automatic top-up what to do next.
-create function api.start_charge(p_organization_id uuid, p_top_up_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9380830e064a3c0be28bd62c7928d2fe';
-grant execute on routine api.start_charge(uuid,uuid) to faregate_functions, service_role;
+create function api.start_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0c3aa5d1f3722c7b44a37f1d367b8776';
+grant execute on routine api.start_charge(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Turns scheduled grants whose time has come into money, for the cron.
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
 grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
 
+-- Begins a run of an identity's task and tells it what to do.
+create function api.start_identity(p_organization_id uuid, p_task_id uuid) returns TABLE(step text, attempt integer, account_id text, namespace text, kubernetes_account text, status billing.identity_status) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2c92aa5fe3fb4a25e3631683c24af82';
+grant execute on routine api.start_identity(uuid,uuid) to faregate_functions, service_role;
+
 -- Gives the address that an invitation's mail goes to, and stores the hash of the mail's token.
-create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d19781283993addf614b5a9093b6491';
-grant execute on routine api.start_invitation_mail(uuid,uuid,text) to faregate_functions, service_role;
+create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd92ebad9b9083d3d69699fdaed911b00';
+grant execute on routine api.start_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
 -- Begins a run that an operator asked for.
 create function api.start_reconciliation(p_caller jsonb, p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2509a0b4785f2314450f762aac171fc';
@@ -2249,8 +2352,8 @@ create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason tex
 grant execute on routine api.stop_session(jsonb,uuid,text,text) to faregate_functions, service_role;
 
 -- Settles one session at the end that was foreseen for it, for its task.
-create function api.sweep_session(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '578a9d92a8f5cd440c86c65c02e4938b';
-grant execute on routine api.sweep_session(uuid,uuid,timestamp with time zone) to faregate_functions, service_role;
+create function api.sweep_session(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone, p_task_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '26ae2fd5f907b15e0404e2372f4e37fd';
+grant execute on routine api.sweep_session(uuid,uuid,timestamp with time zone,uuid) to faregate_functions, service_role;
 
 -- Charges and renews the sessions that are due, for the cron.
 create function api.sweep_sessions(p_limit integer) returns TABLE(swept integer, closed integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd8e8ee5e00de63aee16e50f7fd216dcd';
@@ -2260,6 +2363,10 @@ grant execute on routine api.sweep_sessions(integer) to faregate_functions, serv
 create function api.update_organization(p_user_id uuid, p_organization_id uuid, p_name text, p_billing_email text) returns TABLE(organization api.organizations, role text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e0d208c9cfc02979f8462ccd3e4e5b4d';
 grant execute on routine api.update_organization(uuid,uuid,text,text) to faregate_functions, service_role;
 
+-- Gives a workspace another name.
+create function api.update_workspace(p_caller jsonb, p_workspace_id uuid, p_name text) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b4f9e9a77c68f4b429662dd049df7cf6';
+grant execute on routine api.update_workspace(jsonb,uuid,text) to faregate_functions, service_role;
+
 -- Verifies the ledgers of the next organizations as a part of a run.
 create function api.verify_next(p_reconciliation_id uuid, p_after uuid, p_is_full boolean) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '4d6abc7e732b8081bc1bd5756654df3c';
 grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_functions, service_role;
@@ -2267,6 +2374,8 @@ grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_function
 -- Verifies the whole ledger of one organization as a run.
 create function api.verify_organization(p_reconciliation_id uuid, p_organization_id uuid) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '2870c0c2ae52368ea3e2c00057717a9a';
 grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
+
+create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8435a5b16554b90cacb224acd5792acf';
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
@@ -2306,7 +2415,7 @@ create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) ret
 
 create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4f77ec7014b701f2d9d4c0306154ae0e';
 
-create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '48cdbd1e9bd635052e7d8bf48c044a8d';
+create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '93ca4d90eb2ee28f9e1f47091605a4d0';
 
 create function billing.credit_top_up(p_top_up billing.top_ups, p_checkout_session_id text, p_provider_payment_id text, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as '1b871523d88b942da6346e95fcbf30f0';
 
@@ -2324,11 +2433,15 @@ create function billing.decline_reason(p_intent jsonb) returns text language sql
 
 create function billing.default_region(p_kind billing.storage_kind) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '4909e8157fa5432b608e3c5b71f19191';
 
+create function billing.drive_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6ff107b7192840da9d873b979ade3d7c';
+
 create function billing.drive_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '68e9c700c265456243b31f488aba58d7';
 
 create function billing.end_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer, p_failure text) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'e57b370dc0f021f1b281823a473181bc';
 
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
+
+create function billing.end_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bc936f3c06ad58658315e7afd57e380c';
 
 create function billing.end_invitation(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c5af7272165521b22d025641dffeafa';
 
@@ -2358,7 +2471,9 @@ create function billing.follow_reversals(p_provider billing.payment_provider, p_
 
 create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
 
-create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e9ee5fa533d84dcdbf57b561887c45db';
+create function billing.give_up_identity(p_organization_id uuid, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c8dd82e683c22427922b8a7565edee1a';
+
+create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '876f36f77724742ae20351f44836ad24';
 
 create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
 
@@ -2380,6 +2495,8 @@ create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_i
 create function billing.lock_checkout(p_checkout jsonb) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'd5d4c2246cce78ab222f8c159ae82bf0';
 
 create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid) returns billing.holds language plpgsql set search_path=pg_catalog, pg_temp as 'd22c5d2805532e6d4cd96f6bbd6a13f5';
+
+create function billing.lock_identity(p_organization_id uuid) returns billing.identities language plpgsql set search_path=pg_catalog, pg_temp as '9c719a0e1e2b35c23c07ea44ced64a3f';
 
 create function billing.lock_organization(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '283155d1a051248cba6d30641b2dfa46';
 
@@ -2418,6 +2535,8 @@ grant execute on routine billing.now() to authenticated, faregate_reader;
 
 create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind billing.hold_kind, p_amount_micros bigint, p_expires_at timestamp with time zone, p_is_final boolean, p_due_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7a16b0bb1abc91f994af9be68c0467ce';
 
+create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
+
 create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '47372c1be39c94fab7fd0b06811addf6';
 
 create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
@@ -2431,6 +2550,8 @@ create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with
 create function billing.promise_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '2703798e98ac88578231002eaad6413b';
 
 create function billing.provider_amount(p_object jsonb, p_name text) returns bigint language plpgsql immutable set search_path=pg_catalog, pg_temp as 'cbfacb9fba1a07b31909b7e6a17c5d4a';
+
+create function billing.random_name() returns text language sql parallel safe as 'c6360cfe66a205591cd6061463c9badf';
 
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
 
@@ -2452,6 +2573,8 @@ create function billing.remember(p_scope_id uuid, p_key text, p_operation text, 
 create function billing.repay_debt(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f30ef63a4ebf65ee2257892d7ab08bcf';
 
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '8949d01fec714b18c35590276179b14f';
+
+create function billing.request_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc040c489ab01d79c503755c7bf01282';
 
 create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
 
@@ -2496,6 +2619,8 @@ create function billing.storage_next_status(p_storage billing.storage, p_plan bi
 
 create function billing.storage_price(p_organization_id uuid, p_kind billing.storage_kind, p_now timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as '80fae9cee74aa4b0a4589c7f5ca4c5d3';
 
+create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
+
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
 
 create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
@@ -2516,6 +2641,10 @@ create function billing.verify_next(p_after uuid, p_is_full boolean) returns TAB
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
+
+create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '8c9c7a4091a8c65e512fe10c2ea00cc2';
+
+create function billing.write_identity_task(p_organization_id uuid, p_run_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9eeb46633fcd5b5501bba771cbc5d099';
 
 create function billing.write_invitation(p_organization_id uuid, p_email text, p_role text, p_actor text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'a010f258f7a4215ad41a1d0dc67d8728';
 

@@ -78,6 +78,16 @@ class Platform:
             self.give(organization_id, usd * 1_000_000)
         return Organization(organization_id, self.passport(organization_id, *EVERYTHING))
 
+    def workspace(self, organization: Organization) -> str:
+        """Make a workspace and give its id."""
+        return str(
+            self.value(
+                "insert into billing.workspaces (organization_id, name, created_by)"
+                " values (%s, 'Lab', 'operator') returning id",
+                organization.id,
+            )
+        )
+
     def operator(self) -> Organization:
         """Make the platform's own organization."""
         key = new_key()
