@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,18 +17,23 @@ from google.auth.crypt.rsa import RSASigner
 from google.cloud.storage import Bucket, Client
 
 from infra.local.layout import GOOGLE_PROJECT, INVOKER, SIGNER, Secrets
-from tests.local.stand_ins import StandIns
+from infra.local.template import Database
+from tests.local.stand_ins import StandIns, run_stand_ins
 
 
 @pytest.fixture
 def client(stand_ins: StandIns) -> Iterator[Client]:
     """Give Google's client as the functions have it."""
-    with Client(
+    with connect(stand_ins) as client:
+        yield client
+
+
+def connect(stand_ins: StandIns) -> Client:
+    return Client(
         GOOGLE_PROJECT,
         credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
         client_options={"api_endpoint": stand_ins.layout.gcs_url},
-    ) as client:
-        yield client
+    )
 
 
 @pytest.fixture
@@ -363,3 +369,17 @@ def test_a_signed_address_of_nothing(stand_ins: StandIns, client: Client, bucket
     gone = client.bucket(new_name())
     assert code(call("GET", sign(stand_ins, gone, "GET"))) == (404, "NoSuchBucket")
     assert code(call("PUT", sign(stand_ins, gone, "PUT"), content=b"1")) == (404, "NoSuchBucket")
+
+
+def test_everything_is_there_after_a_restart(database: Database, tmp_path: Path) -> None:
+    name, member = new_name(), f"serviceAccount:{SIGNER}"
+    with run_stand_ins(database, tmp_path / "store") as first, connect(first) as client:
+        bucket = client.create_bucket(name, retry=None)
+        bucket.blob("a/ü").upload_from_string(b"1", retry=None)
+        policy = bucket.get_iam_policy(retry=None)
+        policy["roles/storage.objectUser"] = {member}
+        bucket.set_iam_policy(policy, retry=None)
+    with run_stand_ins(database, tmp_path / "store") as second, connect(second) as client:
+        bucket = client.get_bucket(name, retry=None)
+        assert bucket.blob("a/ü").download_as_bytes(retry=None) == b"1"
+        assert bucket.get_iam_policy(retry=None)["roles/storage.objectUser"] == {member}
