@@ -1317,9 +1317,12 @@ create table billing.storage (
     applied_principal text, -- The service account that the cloud lets in; null: none yet.
     mount text, -- Of a file share: what is mounted, address:/share.
     task_id uuid, -- The row of the outbox that is to make the cloud so; null: nothing is under way.
+    operation text, -- What the cloud is at, as it calls it; null: nothing that takes longer.
     failure text, -- Why it failed, or why the last change did not succeed yet.
+    failures integer not null default 0, -- How many attempts in a row to make the cloud so came to nothing.
     used_bytes bigint, -- What was in it when it was last measured.
     measured_at timestamp with time zone, -- When that was (UTC); null: not yet.
+    measure_at timestamp with time zone not null default billing.now(), -- When it is to be measured next (UTC), if it is a bucket.
     created_by text not null, -- Who asked for it: passport:<id>, user:<id> or operator; registration: it came with one.
     created_at timestamp with time zone not null default billing.now(), -- When it was asked for (UTC).
     ready_at timestamp with time zone, -- The first second that is charged (UTC); null: it is not there yet.
@@ -1338,7 +1341,7 @@ create table billing.storage (
 );
 alter table billing.storage enable row level security;
 CREATE INDEX storage_region ON billing.storage USING btree (kind, region_id);
-CREATE INDEX storage_to_measure ON billing.storage USING btree (measured_at NULLS FIRST) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
+CREATE INDEX storage_to_measure ON billing.storage USING btree (measure_at) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
 CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id, organization_id);
 create policy readers on billing.storage as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (applied_access, created_at, delete_after_days, deleted_at, failure, id, included_gb, kind, measured_at, mount, name, organization_id, ready_at, region_id, resize_to_gb, resource_name, size_gb, soft_delete_days, status, status_since, used_bytes, workspace_id) on table billing.storage to authenticated, faregate_reader;
@@ -1445,6 +1448,20 @@ CREATE TRIGGER transfers_append_only BEFORE DELETE OR UPDATE ON billing.transfer
 CREATE TRIGGER transfers_no_truncate BEFORE TRUNCATE ON billing.transfers FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 create policy readers on billing.transfers as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (amount_micros, created_at, credit_account, debit_account, grant_id, hold_id, organization_id, reason, sequence, wallet_balance_micros) on table billing.transfers to authenticated, faregate_reader;
+
+-- Uploads that were signed for and that no measurement has seen yet: they count as used.
+create table billing.uploads (
+    organization_id uuid not null, -- The organization it belongs to.
+    storage_id uuid not null, -- The bucket.
+    object_name text not null, -- The object's name.
+    size_bytes bigint not null, -- The most that was signed for since the bucket was measured, in bytes.
+    signed_by text not null, -- Who last asked: passport:<id>, user:<id> or operator.
+    signed_at timestamp with time zone not null default billing.now(), -- When that was (UTC).
+    constraint uploads_size_not_negative CHECK ((size_bytes >= 0)),
+    constraint uploads_storage_fkey FOREIGN KEY (organization_id, storage_id) REFERENCES billing.storage(organization_id, id),
+    constraint uploads_pkey PRIMARY KEY (organization_id, storage_id, object_name)
+);
+alter table billing.uploads enable row level security;
 
 -- A wallet as it was when its books were last found to agree. One that has not moved since needs no
 -- look, and the sums of a large ledger go on from here.
@@ -2091,6 +2108,10 @@ grant execute on routine api.expire_grants(integer) to faregate_functions, servi
 create function api.expire_holds(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '713ba25e293c5f1e1dd8659e1aa4ddb9';
 grant execute on routine api.expire_holds(integer) to faregate_functions, service_role;
 
+-- Tells where a bucket's objects are, for whoever may read or delete them.
+create function api.find_bucket(p_caller jsonb, p_storage_id uuid, p_permission text) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8026029914a7f2a2dd326c38731e7222';
+grant execute on routine api.find_bucket(jsonb,uuid,text) to faregate_functions, service_role;
+
 -- Notes what became of an automatic top-up's charge.
 create function api.finish_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid, p_intent jsonb, p_refusal text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '60c22543e188163d1911763dbf5f80bf';
 grant execute on routine api.finish_charge(uuid,uuid,uuid,jsonb,text) to faregate_functions, service_role;
@@ -2102,6 +2123,10 @@ grant execute on routine api.finish_identity(uuid,uuid,integer,text,text,text,te
 -- Notes that an invitation's mail was sent, or why it never will be.
 create function api.finish_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_failure text) returns SETOF api.invitations language plpgsql security definer set search_path=pg_catalog, pg_temp as '037fdf404f7a2e89097232cb0874db61';
 grant execute on routine api.finish_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
+
+-- Records what became of a task's step in the cloud for a storage resource.
+create function api.finish_provisioning(p_organization_id uuid, p_storage_id uuid, p_task_id uuid, p_attempt integer, p_step text, p_outcome text, p_reason text, p_size_gb integer, p_access text, p_principal text, p_mount text, p_operation text) returns TABLE(status text, is_done boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '90a6f348c10bd1cb04e1d69aacf9363f';
+grant execute on routine api.finish_provisioning(uuid,uuid,uuid,integer,text,text,text,integer,text,text,text,text) to faregate_functions, service_role;
 
 -- Ends a run that has looked at everything.
 create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
@@ -2267,6 +2292,10 @@ grant execute on routine api.receive_stripe_event(jsonb,text,boolean) to faregat
 create function api.reconcile_stripe(p_reconciliation_id uuid, p_subject text, p_page jsonb, p_live_mode boolean, p_told_at text) returns TABLE(replayed boolean, discrepancies integer) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e5fd5217311e0a5eb10544192a360557';
 grant execute on routine api.reconcile_stripe(uuid,text,jsonb,boolean,text) to faregate_functions, service_role;
 
+-- Records how much was in a bucket when its measuring began.
+create function api.record_storage_usage(p_organization_id uuid, p_storage_id uuid, p_started_at timestamp with time zone, p_used_bytes bigint) returns TABLE(used_bytes bigint, is_over_quota boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9ec55e6a114269411d16b0e93aab5348';
+grant execute on routine api.record_storage_usage(uuid,uuid,timestamp with time zone,bigint) to faregate_functions, service_role;
+
 -- Makes a signed-in user with a verified address the owner of an organization.
 create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f4f9986fa9da27bc89935dde2020ee8e';
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
@@ -2315,6 +2344,10 @@ grant execute on routine api.set_auto_top_up(jsonb,bigint,bigint,bigint,integer)
 create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as '4db9b470fa8c116696f76162db5bd0bc';
 grant execute on routine api.set_member_role(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
+-- Tells where an object may be uploaded to, and counts it as used.
+create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6c5073a00e21be85bd30f17be286e6cb';
+grant execute on routine api.sign_upload(jsonb,uuid,text,bigint) to faregate_functions, service_role;
+
 -- Begins the automatic top-ups of balances below their threshold, for the cron.
 create function api.start_auto_top_ups(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4f632db24db775d3aeb815e71ccbaf18';
 grant execute on routine api.start_auto_top_ups(integer) to faregate_functions, service_role;
@@ -2334,6 +2367,14 @@ grant execute on routine api.start_identity(uuid,uuid) to faregate_functions, se
 -- Gives the address that an invitation's mail goes to, and stores the hash of the mail's token.
 create function api.start_invitation_mail(p_organization_id uuid, p_invitation_id uuid, p_task_id uuid, p_token_hash text) returns TABLE(email text, status text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd92ebad9b9083d3d69699fdaed911b00';
 grant execute on routine api.start_invitation_mail(uuid,uuid,uuid,text) to faregate_functions, service_role;
+
+-- Lists buckets that are due to be measured, longest due first, and puts them off.
+create function api.start_measuring(p_limit integer) returns TABLE(organization_id uuid, storage_id uuid, started_at timestamp with time zone, provider text, location text, endpoint text, resource_name text, soft_delete_days integer) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ca0964419821db3f83b3a379e656485c';
+grant execute on routine api.start_measuring(integer) to faregate_functions, service_role;
+
+-- Tells a task what it is to do in the cloud for a storage resource.
+create function api.start_provisioning(p_organization_id uuid, p_storage_id uuid, p_task_id uuid) returns TABLE(status text, step text, attempt integer, provider text, location text, endpoint text, resource_name text, size_gb integer, access text, principal text, soft_delete_days integer, delete_after_days integer, operation text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '32d9bab309ea118eed3cf9df8635907a';
+grant execute on routine api.start_provisioning(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Begins a run that an operator asked for.
 create function api.start_reconciliation(p_caller jsonb, p_window_start timestamp with time zone, p_window_end timestamp with time zone) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b2509a0b4785f2314450f762aac171fc';
@@ -2403,6 +2444,8 @@ create function billing.begin_storage_period(p_organization_id uuid, p_storage_i
 
 create function billing.billed_gb(p_size_gb integer, p_used_bytes bigint, p_included_gb integer) returns integer language sql immutable parallel safe as 'bcf32f5d8a7449e2c1483f684d3e4668';
 
+create function billing.bucket_place(p_storage billing.storage, p_statuses billing.storage_status[], OUT provider text, OUT location text, OUT endpoint text, OUT resource_name text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '05e63991c169063cf80d5734646234f1';
+
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
@@ -2465,11 +2508,19 @@ create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.finish_resize(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7389537f8011ba6950e5851303dafdcf';
 
+create function billing.finish_storage_creation(p_storage billing.storage, p_outcome text, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'da189fc90820ab1635e0a97399af38fc';
+
+create function billing.finish_storage_deletion(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9f4de682f5f106b9b5d990ff7757c333';
+
+create function billing.finish_storage_update(p_storage billing.storage, p_outcome text, p_reason text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '74e0e66e9f38d570f0cd97ce094c2d4b';
+
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
 create function billing.follow_reversals(p_provider billing.payment_provider, p_provider_payment_id text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '89cf3a387afb015a274de3b8b88ebeb0';
 
 create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
+
+create function billing.forget_storage(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '33e7f9e8869c8a985c2adf63c8bc0cd5';
 
 create function billing.give_up_identity(p_organization_id uuid, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c8dd82e683c22427922b8a7565edee1a';
 
@@ -2618,6 +2669,12 @@ grant execute on routine billing.storage_cost(uuid,uuid,timestamp with time zone
 create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';
 
 create function billing.storage_price(p_organization_id uuid, p_kind billing.storage_kind, p_now timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as '80fae9cee74aa4b0a4589c7f5ca4c5d3';
+
+create function billing.storage_principal(p_organization_id uuid) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '9327e8bc693e405e98537885bba359bb';
+
+create function billing.storage_step(p_storage billing.storage) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '020e17c2a3d81a0f06382320568f0e36';
+
+create function billing.storage_wanted(p_storage billing.storage, OUT size_gb integer, OUT access billing.storage_access, OUT principal text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '8be6988ce3e68c3bd02ab02510ad97b9';
 
 create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
 

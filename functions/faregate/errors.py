@@ -99,6 +99,8 @@ PROBLEMS = {
     "hold_closed": Problem(409, "The hold is captured, released or expired."),
     "capture_exceeds_hold": Problem(409, "The hold keeps less than this."),
     "no_saved_card": Problem(409, "Save a card first: buy credits with save_card."),
+    "bucket_required": Problem(409, "It is a file share, and has no objects here."),
+    "storage_full": Problem(409, "There is less room left than this: resize it, or delete some."),
     "body_too_large": Problem(413, "The body is larger than this address takes."),
     "unsupported_media_type": Problem(415, "Send the body as application/json."),
     "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),

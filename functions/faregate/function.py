@@ -42,6 +42,7 @@ FUNCTIONS = {
     "token": "endpoints",
     "credits": "endpoints",
     "stripe_webhook": "endpoints",
+    "objects": "endpoints",
     "holds": "endpoints",
     "grants": "endpoints",
     "workspaces": "endpoints",
@@ -59,10 +60,12 @@ FUNCTIONS = {
     "start_auto_top_ups": "schedules",
     "enqueue_outbox": "schedules",
     "reconcile": "schedules",
+    "measure_storage": "schedules",
     "stop_session": "tasks",
     "charge_top_up": "tasks",
     "send_invitation": "tasks",
     "provision_identity": "tasks",
+    "provision_storage": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""
 

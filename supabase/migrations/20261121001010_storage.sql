@@ -113,9 +113,12 @@ create table billing.storage (
     applied_principal text,
     mount text,
     task_id uuid,
+    operation text,
     failure text,
+    failures integer not null default 0,
     used_bytes bigint,
     measured_at timestamptz,
+    measure_at timestamptz not null default billing.now(),
     created_by text not null,
     created_at timestamptz not null default billing.now(),
     ready_at timestamptz,
@@ -142,7 +145,7 @@ create table billing.storage (
 alter table billing.storage enable row level security;
 create index storage_workspace on billing.storage (workspace_id, organization_id);
 create index storage_region on billing.storage (kind, region_id);
-create index storage_to_measure on billing.storage (measured_at nulls first)
+create index storage_to_measure on billing.storage (measure_at)
 where kind = 'bucket' and status in ('ready', 'grace', 'read_only', 'deletion_notice');
 comment on table billing.storage is
 'A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
@@ -181,10 +184,16 @@ comment on column billing.storage.applied_principal is
 comment on column billing.storage.mount is 'Of a file share: what is mounted, address:/share.';
 comment on column billing.storage.task_id is
 'The row of the outbox that is to make the cloud so; null: nothing is under way.';
+comment on column billing.storage.operation is
+'What the cloud is at, as it calls it; null: nothing that takes longer.';
 comment on column billing.storage.failure is
 'Why it failed, or why the last change did not succeed yet.';
+comment on column billing.storage.failures is
+'How many attempts in a row to make the cloud so came to nothing.';
 comment on column billing.storage.used_bytes is 'What was in it when it was last measured.';
 comment on column billing.storage.measured_at is 'When that was (UTC); null: not yet.';
+comment on column billing.storage.measure_at is
+'When it is to be measured next (UTC), if it is a bucket.';
 comment on column billing.storage.created_by is
 'Who asked for it: passport:<id>, user:<id> or operator; registration: it came with one.';
 comment on column billing.storage.created_at is 'When it was asked for (UTC).';

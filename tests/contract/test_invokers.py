@@ -17,10 +17,12 @@ ADDRESSES = {
     "reconcile": "/schedules/reconcile",
     "start_auto_top_ups": "/schedules/start-auto-top-ups",
     "enqueue_outbox": "/schedules/enqueue-outbox",
+    "measure_storage": "/schedules/measure-storage",
     "stop_session": "/tasks/stop-session",
     "charge_top_up": "/tasks/charge-top-up",
     "send_invitation": "/tasks/send-invitation",
     "provision_identity": "/tasks/provision-identity",
+    "provision_storage": "/tasks/provision-storage",
 }
 Forge = Callable[[Cloud], str]
 

@@ -34,6 +34,7 @@ NEEDED = {
     "token": [*USERS, "TOKEN_SIGNING_KEY"],
     "credits": [*USERS, "STRIPE_SECRET_KEY", "CHECKOUT_SUCCESS_URL", "CHECKOUT_CANCEL_URL"],
     "stripe_webhook": [*DATABASE, "STRIPE_WEBHOOK_SECRET"],
+    "objects": [*USERS, "GOOGLE_PROJECT", "STORAGE_SIGNER"],
     "holds": USERS,
     "grants": USERS,
     "workspaces": USERS,
@@ -51,11 +52,13 @@ NEEDED = {
     "start_auto_top_ups": [*INVOKER, *QUEUES],
     "enqueue_outbox": [*INVOKER, *QUEUES],
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
+    "measure_storage": [*INVOKER, "GOOGLE_PROJECT"],
     "stop_session": INVOKER,
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
     # What it needs for the mails is a way into the database, too.
     "send_invitation": [*INVOKER[1:], *PROJECT, "INVITATION_URL"],
     "provision_identity": [*INVOKER, "GOOGLE_PROJECT", "WORKLOAD_IDENTITY_POOL"],
+    "provision_storage": [*INVOKER, "GOOGLE_PROJECT"],
 }
 
 

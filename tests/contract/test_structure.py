@@ -112,8 +112,10 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "POST /schedules/reconcile",
         "POST /schedules/start-auto-top-ups",
         "POST /schedules/enqueue-outbox",
+        "POST /schedules/measure-storage",
         "POST /tasks/charge-top-up",
         "POST /tasks/provision-identity",
+        "POST /tasks/provision-storage",
         "POST /tasks/send-invitation",
         "POST /tasks/stop-session",
     }

@@ -197,6 +197,12 @@ def _rent_storage(platform: Platform, workspaces: Client, organization: Organiza
         workspace["id"],
     )
     platform.run("select billing.start_storage(%s, %s)", organization.id, bucket)
+    platform.run(
+        "insert into billing.uploads (organization_id, storage_id, object_name, size_bytes,"
+        " signed_by) values (%s, %s, 'a', 1, 'test')",
+        organization.id,
+        bucket,
+    )
 
 
 def _capture(holds: Client, operator: Organization, organization: Organization) -> None:

@@ -47,7 +47,7 @@ class Operation:
         body = options.pop("body", self.body)
         if self.method == "POST":
             return client.post(path, body, **options)
-        return client.request(self.method, path, json=body, **options)
+        return client.request(self.method, path, params=self.query, json=body, **options)
 
 
 OPERATIONS = [
@@ -205,6 +205,25 @@ OPERATIONS = [
     Operation("statements", "GET", "/v1/statements/transactions.csv", "read"),
     Operation("statements", "GET", "/v1/statements/transactions.json", "read"),
     Operation("statements", "GET", "/v1/statements/receipts/{top_up_id}", "billing"),
+    Operation(
+        "objects",
+        "POST",
+        "/v1/storage/{storage_id}/uploads",
+        "write",
+        {"object": "a/b.txt", "size_bytes": 1},
+    ),
+    Operation(
+        "objects", "POST", "/v1/storage/{storage_id}/downloads", "read", {"object": "a/b.txt"}
+    ),
+    Operation("objects", "GET", "/v1/storage/{storage_id}/objects", "read"),
+    Operation(
+        "objects",
+        "DELETE",
+        "/v1/storage/{storage_id}/objects",
+        "write",
+        query={"object": "a/b.txt"},
+        status=204,
+    ),
     Operation("reconciliation", "POST", "/v1/reconciliation", "admin", {}),
     Operation("reconciliation", "GET", "/v1/reconciliation", "admin"),
     Operation("reconciliation", "GET", "/v1/reconciliation/discrepancies", "admin"),

@@ -1,0 +1,62 @@
+"""What Google's clients have in common: credentials, and what their errors mean."""
+
+from urllib.parse import urlsplit
+
+import google.auth
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import AnonymousCredentials, Credentials
+
+from faregate.backends.storage import Outcome
+
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+# Cloud Storage says the first, the newer services the second.
+_RATES = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
+_QUOTAS = {"quotaExceeded", "QUOTA_EXCEEDED"}
+
+# google.rpc.Code of an operation that failed, as the status that a call would have had.
+_STATUSES = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 16: 401}
+
+
+def credentials(url: str) -> Credentials:
+    """Give the credentials for an address: they never travel in the clear."""
+    if urlsplit(url).scheme != "https":
+        return AnonymousCredentials()  # type: ignore[no-untyped-call]
+    found: Credentials = google.auth.default(scopes=[_SCOPE])[0]
+    return found
+
+
+def outcome(error: BaseException) -> Outcome:
+    """Tell what an error means.
+
+    A refusal for want of a permission is final: the functions' own role was granted long ago, and
+    the customer's money should not wait for an operator. Of the many words for "too much", those
+    for a rate pass and those for an allowance do not.
+    """
+    if not isinstance(error, GoogleAPICallError):
+        return Outcome("unavailable", "no_answer", cause=error)
+    words = {each.get("reason") for each in error.errors if isinstance(each, dict)}
+    words.add(error.reason)
+    # Filestore's own allowances come without a word of theirs, but always so:
+    # https://cloud.google.com/filestore/docs/quotas
+    is_allowance = bool(words & _QUOTAS) or "Quota limit '" in str(error)
+    return _outcome(int(error.code or 500), words, error, is_allowance=is_allowance)
+
+
+def operation_outcome(code: int, message: str) -> Outcome:
+    """Tell what the failure of a long operation means: there it is never a rate."""
+    return _outcome(_STATUSES.get(code, 500), set(), RuntimeError(message), is_allowance=code == 8)
+
+
+def _outcome(
+    status: int, words: set[str | None], cause: BaseException, *, is_allowance: bool
+) -> Outcome:
+    if is_allowance:
+        return Outcome("refused", "quota_exceeded", cause=cause)
+    if status == 429 or words & _RATES:
+        return Outcome("unavailable", "too_many_requests", cause=cause)
+    if status == 403:
+        return Outcome("refused", "permission_denied", cause=cause)
+    if status in {400, 404, 405, 410, 411, 413, 414}:
+        return Outcome("refused", "invalid", cause=cause)
+    return Outcome("unavailable", "no_answer" if status >= 500 else "conflict", cause=cause)
