@@ -2,7 +2,7 @@
 
 import sys
 
-from infra.bench import http, imports, ledger, proof, readers, sweep
+from infra.bench import accrual, http, imports, ledger, proof, readers, sweep
 from infra.bench.report import Line, Plan
 from infra.bench.stage import stage
 from infra.local.progress import run, say, step
@@ -19,6 +19,8 @@ def main() -> None:
             lines += ledger.measure(own)
         with step("sweep"):
             lines += sweep.measure(own)
+        with step("accrual"):
+            lines += accrual.measure(own)
         with step("proof"):
             lines += proof.measure(own)
         with step("readers"):
