@@ -4,12 +4,12 @@ from typing import LiteralString
 
 import psycopg
 
+from faregate.chunks import CHUNK_ROWS
 from infra.bench.report import Line
 from infra.bench.stage import Stage
 from infra.bench.sweep import drain
 
 _NUMBER = 10_000
-_CHUNK = 100
 
 # A bucket of 100 GB for each of so many organizations. Half of its window is over, so every one is
 # due, and nobody's money is short.
@@ -53,7 +53,9 @@ def measure(stage: Stage) -> list[Line]:
     with psycopg.connect(stage.owner_url, autocommit=True) as connection:
         connection.execute(_STORAGE, [_NUMBER])
         connection.execute("vacuum analyze")
-    accrued, seconds, p99 = drain(stage, "select accrued, more from api.accrue_storage(%s)", _CHUNK)
+    accrued, seconds, p99 = drain(
+        stage, "select accrued, more from api.accrue_storage(%s)", CHUNK_ROWS
+    )
     return [
         Line("accrual of rented storage, charged", accrued / seconds, "resources/s", 1_000),
         Line("  number of storage resources", accrued, ""),

@@ -64,14 +64,8 @@ class Ledger:
         """Call api.<function> as the HTTP functions do."""
         query = call_query(function, tuple(arguments))
         values = {k: Jsonb(v) if isinstance(v, dict) else v for k, v in arguments.items()}
-        try:
+        with told():
             return [row for (row,) in self.functions.execute(query, values)]
-        except psycopg.Error as error:
-            state = error.sqlstate or ""
-            if not state.startswith("FG"):
-                raise
-            detail = json.loads(error.diag.message_detail or "{}")
-            raise RefusedError(state, error.diag.message_primary or "", detail) from error
 
     def call_one(self, function: LiteralString, **arguments: object) -> Row:
         (row,) = self.call(function, **arguments)
@@ -267,6 +261,19 @@ class Ledger:
 
         with ThreadPoolExecutor(threads) as pool:
             return [result for results in pool.map(work, range(threads)) for result in results]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise what the database refuses as a refusal."""
+    try:
+        yield
+    except psycopg.Error as error:
+        state = error.sqlstate or ""
+        if not state.startswith("FG"):
+            raise
+        detail = json.loads(error.diag.message_detail or "{}")
+        raise RefusedError(state, error.diag.message_primary or "", detail) from error
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.money.ledger import REGISTRATION_BONUS, Customer, Ledger, RefusedError, Row
 from tests.money.model import SECOND, Session, Wallet
+from tests.money.storage import Storage
+from tests.money.stored import Stored
 
 EPOCH = datetime(2027, 1, 1, tzinfo=UTC)
 WINDOWS = {"free": 600 * SECOND, "pro": 61 * SECOND}  # half a window: half a second
@@ -19,11 +21,21 @@ PRICES = {
     "free": {"small": 12_000_003},
     "pro": {"small": 36_000_007, "medium": 0, "large": 360_000_000, "gpu": 1},
 }
+STORAGE_WINDOWS = {"free": 7200 * SECOND, "pro": 3601 * SECOND}
+GB_PRICES = {"free": 9_000_001, "pro": 5_000_003}  # a hundred GB for a window: a bonus's half
 _ENDS = """
     select to_jsonb(a) from (
         select s.id, s.ended_at, s.close_reason, h.amount_micros, h.captured_micros,
             h.captured_until, h.expires_at, h.is_final, h.due_at
         from billing.sessions as s inner join billing.holds as h using (organization_id, id)
+        where s.organization_id = %s
+    ) as a
+"""
+_STORED = """
+    select to_jsonb(a) from (
+        select s.id, s.status, s.size_gb, s.status_since, h.amount_micros, h.captured_micros,
+            h.captured_until, h.expires_at, h.is_final, h.due_at
+        from billing.storage as s inner join billing.holds as h using (organization_id, id)
         where s.organization_id = %s
     ) as a
 """
@@ -142,6 +154,8 @@ class Machine(RuleBasedStateMachine):
             assert not wallet.debt or (wallet.available == 0 and not wallet.running)
             for (row,) in self.ledger.fetch(_ENDS, customer.id):
                 _compare(row, wallet.sessions[row["id"]])
+            for (row,) in self.ledger.fetch(_STORED, customer.id):
+                _compare_storage(row, wallet.stored[row["id"]])
             if self.verified.get(customer.id) != found:
                 assert self.ledger.differences(customer.id) == []
                 self.verified[customer.id] = found
@@ -151,6 +165,8 @@ class Machine(RuleBasedStateMachine):
             for session in wallet.sessions.values():
                 if session.ended is None:
                     self.ledger.stop(customer, session.id)
+            for stored in wallet.kept:
+                Storage(self.ledger, customer).end(stored.id)
         # What is scheduled happens now, so that the next run meets none of it.
         self.move(1_000_000 * SECOND)
         for function in ("start_grants", "expire_holds", "expire_grants"):
@@ -212,5 +228,26 @@ def _compare(row: Row, session: Session) -> None:
         "is_final": session.is_final,
         "due_at": session.due,
     }
-    times = ("ended_at", "captured_until", "expires_at", "due_at")
-    assert {**row, **{t: _micros(row[t]) for t in times}} == expected, json.dumps(row)
+    _agree(row, expected)
+
+
+def _compare_storage(row: Row, stored: Stored) -> None:
+    expected: dict[str, Any] = {
+        "id": stored.id,
+        "status": stored.status,
+        "size_gb": stored.gb,
+        "status_since": stored.since,
+        "amount_micros": stored.amount,
+        "captured_micros": stored.captured,
+        "captured_until": stored.captured_until,
+        "expires_at": stored.paid_until,
+        "is_final": stored.is_final,
+        "due_at": stored.due,
+    }
+    _agree(row, expected)
+
+
+def _agree(row: Row, expected: dict[str, Any]) -> None:
+    times = {"ended_at", "captured_until", "expires_at", "due_at", "status_since"}
+    moments = {time: _micros(row[time]) for time in times & row.keys()}
+    assert {**row, **moments} == expected, json.dumps(row)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from tests.money.purse import Purse, TopUp
+from tests.money.purse import TopUp
+from tests.money.stored import Cellar
 
 HOUR = 3_600_000_000  # time is in microseconds
 SECOND = 1_000_000
@@ -55,10 +56,9 @@ def _target(s: Session, at: int, stop_reason: str | None) -> tuple[int, int | No
 
 
 @dataclass
-class Wallet(Purse):
+class Wallet(Cellar):
     """One organization."""
 
-    plan: str = "free"
     sessions: dict[str, Session] = field(default_factory=dict)
     foreseen: set[tuple[str, int]] = field(default_factory=set)
 

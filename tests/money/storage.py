@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.money.ledger import Customer, Ledger
+from tests.money.ledger import Customer, Ledger, told
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,14 @@ class Storage:
 
     def ask(self, gb: int, kind: str = "bucket") -> str:
         """Ask for it; give its id."""
-        (storage_id,) = self.ledger.fetch_one(
-            "select billing.open_storage("
-            "%s, %s, 'us-central1', %s, null, null, 0, null, 0, 'test')",
-            self.customer.id,
-            kind,
-            gb,
-        )
+        with told():
+            (storage_id,) = self.ledger.fetch_one(
+                "select billing.open_storage("
+                "%s, %s, 'us-central1', %s, null, null, 0, null, 0, 'test')",
+                self.customer.id,
+                kind,
+                gb,
+            )
         return str(storage_id)
 
     def rent(self, gb: int) -> str:
@@ -37,9 +38,7 @@ class Storage:
 
     def grow(self, storage_id: str, gb: int) -> None:
         """Charge what it cost so far, and from now on for so many GB."""
-        with self.ledger.owner.transaction():
-            self.ledger.run("update billing.storage set size_gb = %s where id = %s", gb, storage_id)
-            self._do("select billing.settle_storage(%s, %s, false)", storage_id)
+        self._do("select billing.finish_resize(%s, %s, %s)", storage_id, gb)
 
     def _do(self, statement: str, storage_id: str, *values: object) -> None:
         with self.ledger.owner.transaction():
