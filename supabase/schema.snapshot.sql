@@ -51,6 +51,10 @@ create type billing.caller as (
 -- What the task of an automatic top-up does next: charge the card, look the payment up, or nothing.
 create type billing.charge_step as enum ('charge', 'look_up', 'nothing');
 
+-- requested: its bucket is being made. copying: objects are. done: all are there. failed: it was
+-- given up, and its bucket with it.
+create type billing.clone_status as enum ('requested', 'copying', 'done', 'failed');
+
 -- Money to take out of a wallet (0: none) and by how much what is held
 -- in it changes at the same moment.
 create type billing.debit as (
@@ -125,6 +129,10 @@ create type billing.registration as (
 
 create type billing.reversal_kind as enum ('refund', 'refund_total', 'dispute');
 
+-- in_review: an operator decides about it. published: it is sold. rejected: it never was. withdrawn:
+-- it is sold no more, and who bought it keeps it.
+create type billing.space_status as enum ('in_review', 'published', 'rejected', 'withdrawn');
+
 -- The lines of a statement, in their order. sessions, storage, spaces and usage are what was
 -- consumed.
 create type billing.statement_kind as enum ('purchases', 'bonuses', 'sessions', 'storage', 'spaces', 'usage', 'refunds', 'disputes', 'expired', 'debt_repaid');
@@ -167,6 +175,22 @@ create type billing.verification as (
     differences billing.difference[]
 );
 
+-- Which spaces are in which workspace.
+create view api.attachments (
+    organization_id uuid, -- The organization it belongs to.
+    workspace_id uuid, -- The workspace.
+    space text, -- What the space is called.
+    attached_by text, -- Who attached it: passport:<id> or user:<id>.
+    attached_at timestamp with time zone -- When they did (UTC).
+) with (security_invoker=true) as
+ SELECT organization_id,
+    workspace_id,
+    slug AS space,
+    attached_by,
+    attached_at
+   FROM billing.attachments a;
+grant select on table api.attachments to authenticated, faregate_reader;
+
 -- Settings of automatic top-ups and what of the month is used up.
 create view api.auto_top_ups (
     organization_id uuid, -- The organization it belongs to.
@@ -198,6 +222,38 @@ create view api.auto_top_ups (
           WHERE t.organization_id = a.organization_id AND t.kind = 'automatic'::billing.top_up_kind AND (t.status <> ALL (ARRAY['failed'::billing.top_up_status, 'expired'::billing.top_up_status])) AND t.created_at >= date_trunc('month'::text, billing.now(), 'UTC'::text)) m;
 CREATE TRIGGER auto_top_ups_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.auto_top_ups FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.auto_top_ups to authenticated, faregate_reader;
+
+-- Copies of spaces in an organization's buckets, and how far they are.
+create view api.clones (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    space text, -- What the space is called.
+    purchase_id uuid, -- The purchase that it was made for.
+    storage_id uuid, -- The bucket that it is copied into.
+    status billing.clone_status, -- requested, copying, done or failed.
+    copied_objects bigint, -- How many objects are there so far.
+    copied_bytes bigint, -- How many bytes these have.
+    source_bytes bigint, -- What that bucket held when it was last measured before; null: it was not.
+    failure text, -- Why it failed, or why the last run did.
+    created_at timestamp with time zone, -- When they did (UTC).
+    finished_at timestamp with time zone, -- When it was done or had failed (UTC).
+    ended_at timestamp with time zone -- Since when (UTC) the purchase can be cloned again, because the clone failed or its bucket was given up; null: it cannot.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    slug AS space,
+    purchase_id,
+    storage_id,
+    status,
+    copied_objects,
+    copied_bytes,
+    source_bytes,
+    failure,
+    created_at,
+    finished_at,
+    ended_at
+   FROM billing.clones c;
+grant select on table api.clones to authenticated, faregate_reader;
 
 -- Where two sides disagree, with both amounts, and for how long.
 create view api.discrepancies (
@@ -444,6 +500,35 @@ create view api.passports (
    FROM billing.passports p;
 grant select on table api.passports to authenticated, faregate_reader;
 
+-- Spaces that an organization bought.
+create view api.purchases (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The organization it belongs to.
+    space text, -- What the space is called.
+    status text, -- owned, or refunded.
+    price_micros bigint, -- What it cost, in µ$, frozen.
+    sequence bigint, -- The transfer that paid for it; null: it cost nothing.
+    purchased_by text, -- Who bought it: passport:<id> or user:<id>.
+    purchased_at timestamp with time zone, -- When they did (UTC).
+    refunded_at timestamp with time zone, -- When an operator gave the money back (UTC); null: it is owned.
+    refund_reason text -- Why they did; the customer reads this.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    slug AS space,
+        CASE
+            WHEN refunded_at IS NULL THEN 'owned'::text
+            ELSE 'refunded'::text
+        END AS status,
+    price_micros,
+    sequence,
+    purchased_by,
+    purchased_at,
+    refunded_at,
+    refund_reason
+   FROM billing.purchases p;
+grant select on table api.purchases to authenticated, faregate_reader;
+
 -- What a receipt says of a payment, as of now.
 create view api.receipts (
     organization_id uuid, -- The organization it belongs to.
@@ -568,6 +653,32 @@ create view api.sessions (
          LIMIT 1) h;
 CREATE TRIGGER sessions_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.sessions FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.sessions to authenticated, faregate_reader;
+
+-- The catalogue: the same for everybody. What one costs depends on the plan: ask the API.
+create view api.spaces (
+    id uuid, -- Time-ordered (UUIDv7).
+    slug text, -- What customers call it. Once it was published the name is its own for good.
+    title text, -- What it is called in a list.
+    description text, -- What is in it.
+    size_gb integer, -- How many GB (2³⁰ bytes) a clone of it rents.
+    is_cloneable boolean, -- Whether it can be copied into a bucket of its buyer's, once for each purchase, and so be bought again.
+    publisher text, -- The organization that published it, as it was called then; null: the platform.
+    status billing.space_status, -- in_review, published, rejected or withdrawn.
+    published_at timestamp with time zone, -- Since when (UTC) it was sold; null: it never was. From then on everybody may know of it.
+    withdrawn_at timestamp with time zone -- Since when (UTC) it is sold no more.
+) with (security_invoker=true) as
+ SELECT id,
+    slug,
+    title,
+    description,
+    size_gb,
+    is_cloneable,
+    publisher_name AS publisher,
+    status,
+    published_at,
+    withdrawn_at
+   FROM billing.spaces s;
+grant select on table api.spaces to authenticated, faregate_reader;
 
 -- Rented storage with its cost as of now.
 create view api.storage (
@@ -770,6 +881,23 @@ create view api.workspaces (
    FROM billing.workspaces w;
 grant select on table api.workspaces to authenticated, faregate_reader;
 
+-- In which of its workspaces an organization has a space that it owns.
+create table billing.attachments (
+    organization_id uuid not null, -- The organization it belongs to.
+    workspace_id uuid not null, -- The workspace.
+    space_id uuid not null, -- The space.
+    slug text not null, -- What the space is called.
+    attached_by text not null, -- Who attached it: passport:<id> or user:<id>.
+    attached_at timestamp with time zone not null default billing.now(), -- When they did (UTC).
+    constraint attachments_space_id_fkey FOREIGN KEY (space_id) REFERENCES billing.spaces(id),
+    constraint attachments_workspace_fkey FOREIGN KEY (organization_id, workspace_id) REFERENCES billing.workspaces(organization_id, id),
+    constraint attachments_pkey PRIMARY KEY (organization_id, workspace_id, space_id)
+);
+alter table billing.attachments enable row level security;
+CREATE INDEX attachments_space ON billing.attachments USING btree (space_id);
+create policy readers on billing.attachments as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (attached_at, attached_by, organization_id, slug, workspace_id) on table billing.attachments to authenticated, faregate_reader;
+
 -- Who did what to whom: identities, passports, plans. Append-only.
 create table billing.audit_log (
     organization_id uuid not null, -- The organization it belongs to.
@@ -825,6 +953,40 @@ alter table billing.bonus_identities enable row level security;
 CREATE INDEX bonus_identities_organization_id ON billing.bonus_identities USING btree (organization_id);
 CREATE TRIGGER bonus_identities_append_only BEFORE DELETE OR UPDATE ON billing.bonus_identities FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER bonus_identities_no_truncate BEFORE TRUNCATE ON billing.bonus_identities FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- A copy of a space in a bucket of its buyer's. Each purchase has one at a time.
+create table billing.clones (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    purchase_id uuid not null, -- The purchase that it was made for.
+    slug text not null, -- What the space is called.
+    storage_id uuid not null, -- The bucket that it is copied into.
+    source_organization_id uuid not null, -- Whose bucket it is copied from.
+    source_storage_id uuid not null, -- The bucket that it is copied from.
+    source_bytes bigint, -- What that bucket held when it was last measured before; null: it was not.
+    status billing.clone_status not null default 'requested'::billing.clone_status, -- requested, copying, done or failed.
+    bookmark text, -- Where the next page begins, in the words of who copies; null: at the first object.
+    copied_objects bigint not null default 0, -- How many objects are there so far.
+    copied_bytes bigint not null default 0, -- How many bytes these have.
+    failures integer not null default 0, -- How many runs in a row began and copied nothing.
+    failure text, -- Why it failed, or why the last run did.
+    requested_by text not null, -- Who asked for it: passport:<id> or user:<id>.
+    created_at timestamp with time zone not null default billing.now(), -- When they did (UTC).
+    finished_at timestamp with time zone, -- When it was done or had failed (UTC).
+    ended_at timestamp with time zone, -- Since when (UTC) the purchase can be cloned again, because the clone failed or its bucket was given up; null: it cannot.
+    constraint clones_end_is_known CHECK ((((status = ANY (ARRAY['done'::billing.clone_status, 'failed'::billing.clone_status])) = (finished_at IS NOT NULL)) AND ((status = 'failed'::billing.clone_status) <= (ended_at IS NOT NULL)))),
+    constraint clones_purchase_fkey FOREIGN KEY (organization_id, purchase_id) REFERENCES billing.purchases(organization_id, id),
+    constraint clones_source_fkey FOREIGN KEY (source_organization_id, source_storage_id) REFERENCES billing.storage(organization_id, id),
+    constraint clones_storage_fkey FOREIGN KEY (organization_id, storage_id) REFERENCES billing.storage(organization_id, id),
+    constraint clones_pkey PRIMARY KEY (organization_id, id),
+    constraint clones_storage_key UNIQUE (organization_id, storage_id)
+);
+alter table billing.clones enable row level security;
+CREATE INDEX clones_purchase ON billing.clones USING btree (purchase_id, organization_id);
+CREATE INDEX clones_source ON billing.clones USING btree (source_storage_id, source_organization_id);
+CREATE UNIQUE INDEX clones_live_key ON billing.clones USING btree (purchase_id, organization_id) WHERE (ended_at IS NULL);
+create policy readers on billing.clones as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (copied_bytes, copied_objects, created_at, ended_at, failure, finished_at, id, organization_id, purchase_id, slug, source_bytes, status, storage_id) on table billing.clones to authenticated, faregate_reader;
 
 -- Where two sides disagree.
 create table billing.discrepancies (
@@ -1192,6 +1354,35 @@ alter table billing.prices enable row level security;
 CREATE TRIGGER prices_append_only BEFORE DELETE OR UPDATE ON billing.prices FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER prices_no_truncate BEFORE TRUNCATE ON billing.prices FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+-- A space that an organization bought: it owns it until the money is given back.
+create table billing.purchases (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    space_id uuid not null, -- The space.
+    slug text not null, -- What the space is called.
+    is_repeatable boolean not null, -- Whether the space could be cloned then: such a one may be bought again.
+    price_id uuid not null, -- The row of prices that it froze.
+    price_micros bigint not null, -- What it cost, in µ$, frozen.
+    sequence bigint, -- The transfer that paid for it; null: it cost nothing.
+    purchased_by text not null, -- Who bought it: passport:<id> or user:<id>.
+    purchased_at timestamp with time zone not null default billing.now(), -- When they did (UTC).
+    refunded_at timestamp with time zone, -- When an operator gave the money back (UTC); null: it is owned.
+    refund_reason text, -- Why they did; the customer reads this.
+    constraint purchases_price_is_charged CHECK (((sequence IS NULL) = (price_micros = 0))),
+    constraint purchases_price_not_negative CHECK ((price_micros >= 0)),
+    constraint purchases_refund_has_a_reason CHECK (((refunded_at IS NULL) = (refund_reason IS NULL))),
+    constraint purchases_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint purchases_price_id_fkey FOREIGN KEY (price_id) REFERENCES billing.prices(id),
+    constraint purchases_space_id_fkey FOREIGN KEY (space_id) REFERENCES billing.spaces(id),
+    constraint purchases_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.purchases enable row level security;
+CREATE INDEX purchases_price ON billing.purchases USING btree (price_id);
+CREATE INDEX purchases_space ON billing.purchases USING btree (space_id);
+CREATE UNIQUE INDEX purchases_once_key ON billing.purchases USING btree (space_id, organization_id) WHERE ((refunded_at IS NULL) AND (NOT is_repeatable));
+create policy readers on billing.purchases as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (id, organization_id, price_micros, purchased_at, purchased_by, refund_reason, refunded_at, sequence, slug) on table billing.purchases to authenticated, faregate_reader;
+
 -- A run: what the provider lists, compared with our books, and the ledger with itself.
 create table billing.reconciliations (
     id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
@@ -1293,6 +1484,47 @@ CREATE INDEX sessions_running_in_workspace ON billing.sessions USING btree (work
 CREATE INDEX sessions_workspace ON billing.sessions USING btree (workspace_id, organization_id, id) WHERE (workspace_id IS NOT NULL);
 create policy readers on billing.sessions as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier, workspace_id) on table billing.sessions to authenticated, faregate_reader;
+
+-- A ready-made environment that is sold, was sold or wants to be. Its prices are rows of prices, by
+-- the SKU space.<slug>.
+create table billing.spaces (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    slug text not null, -- What customers call it. Once it was published the name is its own for good.
+    title text not null, -- What it is called in a list.
+    description text not null, -- What is in it.
+    size_gb integer not null, -- How many GB (2³⁰ bytes) a clone of it rents.
+    is_cloneable boolean not null default false, -- Whether it can be copied into a bucket of its buyer's, once for each purchase, and so be bought again.
+    publisher_id uuid, -- The organization that published it; null: the platform.
+    publisher_name text, -- What that organization was called then, which is what customers read; null: the platform.
+    source_organization_id uuid, -- Whose bucket its content is in.
+    source_storage_id uuid, -- The bucket that its content is in; null: none yet, or no more.
+    asked_price_micros bigint, -- What its publisher asks for it, in µ$. Once it is approved its rows of prices count.
+    status billing.space_status not null default 'in_review'::billing.space_status, -- in_review, published, rejected or withdrawn.
+    submitted_by text, -- Who asked for it to be published: passport:<id> or user:<id>; null: the platform.
+    reviewed_by text, -- The operator who decided; null: nobody yet.
+    review_reason text, -- Why they decided so; its publisher reads this.
+    created_at timestamp with time zone not null default billing.now(), -- When it was submitted (UTC).
+    reviewed_at timestamp with time zone, -- When it was decided about (UTC).
+    published_at timestamp with time zone, -- Since when (UTC) it was sold; null: it never was. From then on everybody may know of it.
+    withdrawn_at timestamp with time zone, -- Since when (UTC) it is sold no more.
+    constraint spaces_asked_price_in_bounds CHECK (((asked_price_micros >= 0) AND (asked_price_micros <= '1000000000000'::bigint))),
+    constraint spaces_clones_have_a_source CHECK (((NOT is_cloneable) OR (source_storage_id IS NOT NULL))),
+    constraint spaces_description_length CHECK (((char_length(description) >= 1) AND (char_length(description) <= 1000))),
+    constraint spaces_published_once CHECK ((((status = 'published'::billing.space_status) <= (published_at IS NOT NULL)) AND ((status = 'in_review'::billing.space_status) <= (published_at IS NULL)))),
+    constraint spaces_publisher_is_whole CHECK ((num_nulls(publisher_id, publisher_name, asked_price_micros, submitted_by) = ANY (ARRAY[0, 4]))),
+    constraint spaces_size_positive CHECK ((size_gb > 0)),
+    constraint spaces_slug_is_a_word CHECK ((slug ~ '^[a-z][a-z0-9-]{2,40}$'::text)),
+    constraint spaces_title_length CHECK (((char_length(title) >= 1) AND (char_length(title) <= 100))),
+    constraint spaces_publisher_id_fkey FOREIGN KEY (publisher_id) REFERENCES billing.organizations(id),
+    constraint spaces_source_fkey FOREIGN KEY (source_organization_id, source_storage_id) REFERENCES billing.storage(organization_id, id) MATCH FULL,
+    constraint spaces_pkey PRIMARY KEY (id)
+);
+alter table billing.spaces enable row level security;
+CREATE INDEX spaces_publisher ON billing.spaces USING btree (publisher_id) WHERE (publisher_id IS NOT NULL);
+CREATE INDEX spaces_source ON billing.spaces USING btree (source_storage_id, source_organization_id) WHERE (source_storage_id IS NOT NULL);
+CREATE UNIQUE INDEX spaces_slug_key ON billing.spaces USING btree (slug) WHERE ((status = 'in_review'::billing.space_status) OR (published_at IS NOT NULL));
+create policy readers on billing.spaces as permissive for select to authenticated, faregate_reader using (((published_at IS NOT NULL) AND (EXISTS ( SELECT billing.readable('read'::text) AS readable))));
+grant select (description, id, is_cloneable, published_at, publisher_name, size_gb, slug, status, title, withdrawn_at) on table billing.spaces to authenticated, faregate_reader;
 
 -- A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
 -- It is paid for until its hold expires.
@@ -2023,13 +2255,25 @@ grant execute on routine api.accrue_storage(integer) to faregate_functions, serv
 create function api.attach_checkout(p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '460a8df11c41b3bc5286c52238a57c42';
 grant execute on routine api.attach_checkout(uuid,uuid,text,text) to faregate_functions, service_role;
 
+-- Puts a space that the caller's organization owns into one of its workspaces.
+create function api.attach_space(p_caller jsonb, p_slug text, p_workspace_id uuid, p_idempotency_key text) returns TABLE(attachment api.attachments, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '96284ffdded13f38306d85369a3102b1';
+grant execute on routine api.attach_space(jsonb,text,uuid,text) to faregate_functions, service_role;
+
 -- Attaches storage to a workspace.
 create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspace_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '7e4a9cb92ddb87b2714697f53f730369';
 grant execute on routine api.attach_storage(jsonb,uuid,uuid) to faregate_functions, service_role;
 
+-- Buys a space for the caller's organization.
+create function api.buy_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(purchase api.purchases, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '13f9b2b4a7fc5ecfdda11782efa15a84';
+grant execute on routine api.buy_space(jsonb,text,text) to faregate_functions, service_role;
+
 -- Takes part or all of what a hold keeps.
 create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_is_final boolean, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9f878c97486d1b594b50836fecbcaa0f';
 grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
+
+-- Copies a space that the caller's organization bought into a bucket that it rents.
+create function api.clone_space(p_caller jsonb, p_slug text, p_workspace_id uuid, p_region text, p_name text, p_idempotency_key text) returns TABLE(clone api.clones, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '98d0c4b852d502327bc6355f23c26b38';
+grant execute on routine api.clone_space(jsonb,text,uuid,text,text,text) to faregate_functions, service_role;
 
 -- Closes an organization: stops what runs and charges it; what was paid is given up, and what
 -- is stored is deleted, only expressly.
@@ -2077,12 +2321,16 @@ create function api.delete_auto_top_up(p_caller jsonb) returns boolean language 
 grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
 
 -- Charges storage up to now and has the cloud delete it, with all that is in it.
-create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '4bda6ea869047b65eec275d49964a102';
+create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '1d965e5774bbcdb15f8ac3c2139338a2';
 grant execute on routine api.delete_storage(jsonb,uuid) to faregate_functions, service_role;
 
 -- Ends a workspace to which nothing is attached and in which nothing runs.
 create function api.delete_workspace(p_caller jsonb, p_workspace_id uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as 'dab577c6dc3ebba3a91343e57b00857d';
 grant execute on routine api.delete_workspace(jsonb,uuid) to faregate_functions, service_role;
+
+-- Takes a space out of a workspace in which no session runs.
+create function api.detach_space(p_caller jsonb, p_slug text, p_workspace_id uuid, p_idempotency_key text) returns TABLE(attachment api.attachments, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '11c5e4a54c9d4224de14886f89a47e73';
+grant execute on routine api.detach_space(jsonb,text,uuid,text) to faregate_functions, service_role;
 
 -- Takes storage out of its workspace.
 create function api.detach_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '08c93c4d400b31b1db14f6af5ac66710';
@@ -2136,6 +2384,10 @@ grant execute on routine api.finish_reconciliation(uuid) to faregate_functions, 
 create function api.get_auto_top_up(p_caller jsonb) returns SETOF api.auto_top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b8216ba96fa51c074e84f4430d61757b';
 grant execute on routine api.get_auto_top_up(jsonb) to faregate_functions, service_role;
 
+-- Tells how far a clone is.
+create function api.get_clone(p_caller jsonb, p_clone_id uuid) returns SETOF api.clones language plpgsql security definer set search_path=pg_catalog, pg_temp as '8c7ff8dfebe6edf8c538b832bec89654';
+grant execute on routine api.get_clone(jsonb,uuid) to faregate_functions, service_role;
+
 -- Reads one hold.
 create function api.get_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid) returns SETOF api.holds language plpgsql security definer set search_path=pg_catalog, pg_temp as '50f2ef49e8793ef7f9c4aff3f35df5b3';
 grant execute on routine api.get_hold(jsonb,uuid,uuid) to faregate_functions, service_role;
@@ -2160,6 +2412,10 @@ grant execute on routine api.get_receipt(jsonb,uuid) to faregate_functions, serv
 create function api.get_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '46921e01dfa3e1011dff64b3ee7b63bb';
 grant execute on routine api.get_session(jsonb,uuid) to faregate_functions, service_role;
 
+-- Tells what a space is, what it costs the caller, and whether they own it.
+create function api.get_space(p_caller jsonb, p_slug text) returns TABLE(id uuid, space jsonb) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd397e04a647730b75fb344e326a608e4';
+grant execute on routine api.get_space(jsonb,text) to faregate_functions, service_role;
+
 -- Sums up what a period did to the caller's wallet, in lines that add up.
 create function api.get_statement(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(organization_id uuid, begins_at timestamp with time zone, ends_at timestamp with time zone, opening_micros bigint, closing_micros bigint, debt_micros bigint, lines billing.statement_line[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '2e1d8736585c726ecdd3bbe43727bfed';
 grant execute on routine api.get_statement(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
@@ -2183,6 +2439,10 @@ grant execute on routine api.get_workspace(jsonb,uuid) to faregate_functions, se
 -- Notes that a session's resource is alive.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
+
+-- Pages through the clones of the caller's organization, newest first.
+create function api.list_clones(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.clones language plpgsql security definer set search_path=pg_catalog, pg_temp as '2a00a07305c9b4fbed0ca4cdf21192fd';
+grant execute on routine api.list_clones(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through where two sides disagree, newest first.
 create function api.list_discrepancies(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.discrepancies language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ceabd5ab99dcd80e73f964e003e26259';
@@ -2232,6 +2492,10 @@ grant execute on routine api.list_passports(jsonb,integer,uuid) to faregate_func
 create function api.list_period(p_caller jsonb, p_opening_sequence bigint, p_closing_sequence bigint, p_limit integer) returns SETOF api.transactions language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b062ab51a8d67892edef9b120228203';
 grant execute on routine api.list_period(jsonb,bigint,bigint,integer) to faregate_functions, service_role;
 
+-- Pages through the spaces that the caller's organization bought, newest first.
+create function api.list_purchases(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.purchases language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a14d3583a8c3d1dfa0ca0490888cd95a';
+grant execute on routine api.list_purchases(jsonb,integer,uuid) to faregate_functions, service_role;
+
 -- Pages through runs, newest first.
 create function api.list_reconciliations(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a880d4947f25a427cd60bca8fe53154d';
 grant execute on routine api.list_reconciliations(jsonb,integer,uuid) to faregate_functions, service_role;
@@ -2243,6 +2507,10 @@ grant execute on routine api.list_regions(jsonb) to faregate_functions, service_
 -- Pages through the sessions of the caller's organization, newest first.
 create function api.list_sessions(p_caller jsonb, p_status text, p_workspace_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '96718487ddac0d6eabd7eb478bfa3011';
 grant execute on routine api.list_sessions(jsonb,text,uuid,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the catalogue, newest first, with what each space costs the caller.
+create function api.list_spaces(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns TABLE(id uuid, space jsonb) language plpgsql security definer set search_path=pg_catalog, pg_temp as '59e03906db5d1392b4e6982944fb1868';
+grant execute on routine api.list_spaces(jsonb,text,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the storage of the caller's organization, newest first.
 create function api.list_storage(p_caller jsonb, p_kind text, p_status text, p_workspace_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '03ac2c850daae8399c2d9666a3b097af';
@@ -2276,13 +2544,25 @@ grant execute on routine api.list_workspaces(jsonb,integer,uuid) to faregate_fun
 create function api.mark_enqueued(p_organization_ids uuid[], p_ids uuid[]) returns integer language plpgsql security definer set search_path=pg_catalog, pg_temp as '63d7f0f2b21db536a218c2dcae345e6e';
 grant execute on routine api.mark_enqueued(uuid[],uuid[]) to faregate_functions, service_role;
 
+-- Notes how far a task has copied a space.
+create function api.note_clone(p_organization_id uuid, p_clone_id uuid, p_task_id uuid, p_attempt integer, p_bookmark text, p_objects integer, p_bytes bigint) returns TABLE(status text, is_going boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'eed10a79e56f2c7f75d9b4930bebda0b';
+grant execute on routine api.note_clone(uuid,uuid,uuid,integer,text,integer,bigint) to faregate_functions, service_role;
+
 -- Reserves a customer's money for an operator.
 create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b033e957482e241094d25c868fd04e7a';
 grant execute on routine api.open_hold(jsonb,uuid,bigint,integer,text,text) to faregate_functions, service_role;
 
+-- Notes that a task stopped copying a space before its end, and why.
+create function api.pause_clone(p_organization_id uuid, p_clone_id uuid, p_task_id uuid, p_attempt integer, p_failure text, p_is_final boolean) returns TABLE(status text, is_going boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f8c73f0c5d47f08309f1837936eae27b';
+grant execute on routine api.pause_clone(uuid,uuid,uuid,integer,text,boolean) to faregate_functions, service_role;
+
 -- Tells whoever calls it that the database answers: true.
 create function api.ping() returns boolean language sql immutable security definer set search_path=pg_catalog, pg_temp as '438e725a50f914ed1dbca68da3b91003';
 grant execute on routine api.ping() to faregate_functions, service_role;
+
+-- Submits a space of the caller's organization, for an operator to decide about.
+create function api.publish_space(p_caller jsonb, p_slug text, p_title text, p_description text, p_storage_id uuid, p_price_micros bigint, p_is_cloneable boolean, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '62b7742f52bf73ecb3192464b31f80cc';
+grant execute on routine api.publish_space(jsonb,text,text,text,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
 -- Stores a genuine event of Stripe and acts on it, once.
 create function api.receive_stripe_event(p_event jsonb, p_account text, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7d347eea46da89702e14b916f03f6d33';
@@ -2295,6 +2575,10 @@ grant execute on routine api.reconcile_stripe(uuid,text,jsonb,boolean,text) to f
 -- Records how much was in a bucket when its measuring began.
 create function api.record_storage_usage(p_organization_id uuid, p_storage_id uuid, p_started_at timestamp with time zone, p_used_bytes bigint) returns TABLE(used_bytes bigint, is_over_quota boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9ec55e6a114269411d16b0e93aab5348';
 grant execute on routine api.record_storage_usage(uuid,uuid,timestamp with time zone,bigint) to faregate_functions, service_role;
+
+-- Gives a customer the price of a space back, for an operator; the space is theirs no more.
+create function api.refund_purchase(p_caller jsonb, p_purchase_id uuid, p_organization_id uuid, p_reason text, p_idempotency_key text) returns TABLE(purchase api.purchases, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd7ca12c5738adf9a32c5d86d72e4776c';
+grant execute on routine api.refund_purchase(jsonb,uuid,uuid,text,text) to faregate_functions, service_role;
 
 -- Makes a signed-in user with a verified address the owner of an organization.
 create function api.register(p_user_id uuid, p_organization_name text, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f4f9986fa9da27bc89935dde2020ee8e';
@@ -2324,6 +2608,10 @@ grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate
 create function api.resize_storage(p_caller jsonb, p_storage_id uuid, p_size_gb integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '059d089192bca76f68650351ca76222e';
 grant execute on routine api.resize_storage(jsonb,uuid,integer,text) to faregate_functions, service_role;
 
+-- Approves or rejects a submitted space, for an operator.
+create function api.review_space(p_caller jsonb, p_slug text, p_is_approved boolean, p_reason text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3743703921950180391504c09aa7dde1';
+grant execute on routine api.review_space(jsonb,text,boolean,text,text) to faregate_functions, service_role;
+
 -- Withdraws an invitation.
 create function api.revoke_invitation(p_caller jsonb, p_organization_id uuid, p_invitation_id uuid, p_idempotency_key text) returns TABLE(invitation api.invitations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '856d2f395648cba2080f5131e9a7714e';
 grant execute on routine api.revoke_invitation(jsonb,uuid,uuid,text) to faregate_functions, service_role;
@@ -2344,6 +2632,10 @@ grant execute on routine api.set_auto_top_up(jsonb,bigint,bigint,bigint,integer)
 create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as '4db9b470fa8c116696f76162db5bd0bc';
 grant execute on routine api.set_member_role(uuid,uuid,uuid,text) to faregate_functions, service_role;
 
+-- Says which bucket a space of the platform comes from, for an operator.
+create function api.set_space_source(p_caller jsonb, p_slug text, p_storage_id uuid, p_is_cloneable boolean, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f7b30166813dbd69f642bb24a62c7668';
+grant execute on routine api.set_space_source(jsonb,text,uuid,boolean,text) to faregate_functions, service_role;
+
 -- Tells where an object may be uploaded to, and counts it as used.
 create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6c5073a00e21be85bd30f17be286e6cb';
 grant execute on routine api.sign_upload(jsonb,uuid,text,bigint) to faregate_functions, service_role;
@@ -2355,6 +2647,10 @@ grant execute on routine api.start_auto_top_ups(integer) to faregate_functions, 
 -- Tells the task of an automatic top-up what to do next.
 create function api.start_charge(p_organization_id uuid, p_top_up_id uuid, p_task_id uuid) returns TABLE(step billing.charge_step, status billing.top_up_status, customer_id text, payment_method_id text, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0c3aa5d1f3722c7b44a37f1d367b8776';
 grant execute on routine api.start_charge(uuid,uuid,uuid) to faregate_functions, service_role;
+
+-- Tells a task what of a space it is to copy.
+create function api.start_clone(p_organization_id uuid, p_clone_id uuid, p_task_id uuid) returns TABLE(status text, attempt integer, source jsonb, target jsonb, bookmark text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '483b33314c2128d80c71ed82766a9969';
+grant execute on routine api.start_clone(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Turns scheduled grants whose time has come into money, for the cron.
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
@@ -2416,6 +2712,10 @@ grant execute on routine api.verify_next(uuid,uuid,boolean) to faregate_function
 create function api.verify_organization(p_reconciliation_id uuid, p_organization_id uuid) returns SETOF billing.verification language plpgsql security definer set search_path=pg_catalog, pg_temp as '2870c0c2ae52368ea3e2c00057717a9a';
 grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
 
+-- Takes a space out of the catalogue; who bought it keeps it.
+create function api.withdraw_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aae96e8c688c0c39b1bf2d61c642c1a5';
+grant execute on routine api.withdraw_space(jsonb,text,text) to faregate_functions, service_role;
+
 create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8435a5b16554b90cacb224acd5792acf';
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
@@ -2450,6 +2750,8 @@ create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) r
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
 
+create function billing.charge_purchase(p_organization_id uuid, p_price_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '1e286d6931b8400fc43fa72c38ae147d';
+
 create function billing.claim_organization(p_organization_id uuid, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '28c79bb18ce35baed13592581b6c5c0a';
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
@@ -2476,6 +2778,10 @@ create function billing.decline_reason(p_intent jsonb) returns text language sql
 
 create function billing.default_region(p_kind billing.storage_kind) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '4909e8157fa5432b608e3c5b71f19191';
 
+create function billing.describe_space(p_caller billing.caller, p_space billing.spaces) returns jsonb language plpgsql stable set search_path=pg_catalog, pg_temp as '2af799c6af7b150628f928f6506fb70b';
+
+create function billing.drive_clone(p_organization_id uuid, p_clone_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6718f3e220e10d61d90453156cf65440';
+
 create function billing.drive_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6ff107b7192840da9d873b979ade3d7c';
 
 create function billing.drive_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '68e9c700c265456243b31f488aba58d7';
@@ -2484,15 +2790,21 @@ create function billing.end_attempt(p_organization_id uuid, p_task_id uuid, p_at
 
 create function billing.end_charge(p_top_up billing.top_ups, p_status billing.top_up_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2a881c3abab36cabfd19f35bfbfbccf8';
 
+create function billing.end_clones(p_organization_id uuid, p_storage_id uuid, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f90516dde5ce9d13c16a5c1e635a8e68';
+
 create function billing.end_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bc936f3c06ad58658315e7afd57e380c';
 
 create function billing.end_invitation(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c5af7272165521b22d025641dffeafa';
 
-create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1de6118de13a595a41b11ee13cc81c2';
+create function billing.end_sources(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'dc88f9eb41c6e030dea20a76d74f392f';
+
+create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6c7a914a4a5367e75cd171182cf20151';
 
 create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1b7589840725c475a42ce2151874276d';
 
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
+
+create function billing.extend_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'bb1ddb9a59dd32043ed2f1795067d2f0';
 
 create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
 
@@ -2504,9 +2816,13 @@ create function billing.find_period(p_organization_id uuid, p_from timestamp wit
 
 create function billing.find_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '46c4636969ce762685f39eb18f46c777';
 
+create function billing.find_space(p_caller billing.caller, p_slug text) returns billing.spaces language plpgsql set search_path=pg_catalog, pg_temp as 'd3e4e1533aec329aff0beb3bc8fd916d';
+
 create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '150d7bc1ec50138734c3924890cb4d75';
 
-create function billing.finish_resize(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7389537f8011ba6950e5851303dafdcf';
+create function billing.finish_clone(p_clone billing.clones) returns void language plpgsql set search_path=pg_catalog, pg_temp as '033f7f18a9bc081cea032f891741bef4';
+
+create function billing.finish_resize(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '707b1f858eaf92dc801040a1c83e57b1';
 
 create function billing.finish_storage_creation(p_storage billing.storage, p_outcome text, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'da189fc90820ab1635e0a97399af38fc';
 
@@ -2521,6 +2837,8 @@ create function billing.follow_reversals(p_provider billing.payment_provider, p_
 create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
 
 create function billing.forget_storage(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '33e7f9e8869c8a985c2adf63c8bc0cd5';
+
+create function billing.give_up_clone(p_clone billing.clones, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '32bda4daaf561a45f4759ea84f9cbd65';
 
 create function billing.give_up_identity(p_organization_id uuid, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c8dd82e683c22427922b8a7565edee1a';
 
@@ -2545,6 +2863,8 @@ create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_i
 
 create function billing.lock_checkout(p_checkout jsonb) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'd5d4c2246cce78ab222f8c159ae82bf0';
 
+create function billing.lock_clone(p_organization_id uuid, p_clone_id uuid) returns billing.clones language plpgsql set search_path=pg_catalog, pg_temp as 'b6f2bc5ed31289c704e1e73101d9fea0';
+
 create function billing.lock_hold(p_organization_id uuid, p_hold_id uuid) returns billing.holds language plpgsql set search_path=pg_catalog, pg_temp as 'd22c5d2805532e6d4cd96f6bbd6a13f5';
 
 create function billing.lock_identity(p_organization_id uuid) returns billing.identities language plpgsql set search_path=pg_catalog, pg_temp as '9c719a0e1e2b35c23c07ea44ced64a3f';
@@ -2558,6 +2878,10 @@ create function billing.lock_role(p_user_id uuid, p_organization_id uuid) return
 create function billing.lock_session(p_organization_id uuid, p_session_id uuid) returns billing.sessions language plpgsql set search_path=pg_catalog, pg_temp as '77aa2d279170191994354b89261cf599';
 
 create function billing.lock_sessions(p_organization_id uuid) returns uuid[] language plpgsql set search_path=pg_catalog, pg_temp as 'd9b74cb8303acbc84f7fce639c5e06f3';
+
+create function billing.lock_source(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '284b42839feae0b175704b0e91edb9ab';
+
+create function billing.lock_space(p_caller billing.caller, p_slug text) returns billing.spaces language plpgsql set search_path=pg_catalog, pg_temp as 'f231aaa51a34deafe7af70ea12b884db';
 
 create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as 'bebfd26276c657efa07bb6ea2d83b8c4';
 
@@ -2579,6 +2903,8 @@ create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_n
 
 create function billing.note_reversal(p_object jsonb, p_payment_id text, p_told_at text) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '88692bb4c015ef88a9871be4ff07b8c2';
 
+create function billing.note_space(p_caller billing.caller, p_action text, p_space_id uuid, p_kind text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c3e6e7516698ea41fa1917d53caaa25f';
+
 create function billing.notify(p_organization_id uuid, p_kind text, p_detail jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2f633a566c66760c672a760a9da5d275';
 
 create function billing.now() returns timestamp with time zone language sql parallel safe as '94fc2f526401760006cf0a2bd7692e58';
@@ -2589,6 +2915,8 @@ create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind bill
 create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
 
 create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '47372c1be39c94fab7fd0b06811addf6';
+
+create function billing.owns_space(p_organization_id uuid, p_space_id uuid) returns boolean language plpgsql stable set search_path=pg_catalog, pg_temp as '5c60174efab74cbd67c3abf1d3b648e5';
 
 create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text, p_top_up_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3ce1954ff349278e9e25f70212cfb70a';
 
@@ -2602,6 +2930,8 @@ create function billing.promise_bonus(p_amount_micros bigint) returns bigint lan
 
 create function billing.provider_amount(p_object jsonb, p_name text) returns bigint language plpgsql immutable set search_path=pg_catalog, pg_temp as 'cbfacb9fba1a07b31909b7e6a17c5d4a';
 
+create function billing.purchase_to_clone(p_organization_id uuid, p_space_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'dad7d9205aabc36274f49836dd717004';
+
 create function billing.random_name() returns text language sql parallel safe as 'c6360cfe66a205591cd6061463c9badf';
 
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
@@ -2611,9 +2941,17 @@ grant execute on routine billing.readable(text) to authenticated, faregate_reade
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
+create function billing.refuse_purchase(p_organization_id uuid, p_space billing.spaces) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'a777820da4d1946463f97a3abe92d2f3';
+
+create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
+
 create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f345e0c9081fd444197776c0a87bf19a';
 
 create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6b167c3a270fafd2ba8920975317fbd9';
+
+create function billing.refuse_slug(p_slug text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd7a27adca7a63d1683f478314d73fc26';
+
+create function billing.refuse_source_deletion(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '442822f619c128bd9760a176baaee41f';
 
 create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1fedf2c3df9733d2e836da7e4b03324d';
 
@@ -2630,6 +2968,8 @@ create function billing.request_identity(p_organization_id uuid) returns void la
 create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
 
 create function billing.require_idle_workspace(p_organization_id uuid, p_workspace_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c05ac4f3cde212cc615cb96ef24a5f33';
+
+create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9c75e9157ad7d20d02ca7b10ae1315cb';
 
 create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
 
@@ -2652,6 +2992,8 @@ create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids
 
 create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '19c157791b95bdcf26e0678230ebef00';
 
+create function billing.start_clones(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '494e9a3606be083baf874017c52f9e21';
+
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
 
 create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc6b2ad5d2b923c3fd26da3ea85a1b87';
@@ -2667,6 +3009,8 @@ create function billing.storage_cost(p_organization_id uuid, p_storage_id uuid, 
 grant execute on routine billing.storage_cost(uuid,uuid,timestamp with time zone) to authenticated, faregate_reader;
 
 create function billing.storage_next_status(p_storage billing.storage, p_plan billing.plans, p_is_paid boolean, p_is_covered boolean, p_now timestamp with time zone) returns billing.storage_status language sql stable parallel safe as '9494709c95749911bcb922779eb590fc';
+
+create function billing.storage_place(p_organization_id uuid, p_storage_id uuid) returns jsonb language plpgsql stable set search_path=pg_catalog, pg_temp as 'e6c57ceb52a992ef81ebd76117a54f38';
 
 create function billing.storage_price(p_organization_id uuid, p_kind billing.storage_kind, p_now timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as '80fae9cee74aa4b0a4589c7f5ca4c5d3';
 
@@ -2699,7 +3043,9 @@ create function billing.void_invitations() returns trigger language plpgsql secu
 
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
 
-create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '8c9c7a4091a8c65e512fe10c2ea00cc2';
+create function billing.withdraw_space(p_space_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '96cfa441c2d691f9119d8d08f1bad5b5';
+
+create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '98866ba3a100dbe156314d3a353563b1';
 
 create function billing.write_identity_task(p_organization_id uuid, p_run_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9eeb46633fcd5b5501bba771cbc5d099';
 

@@ -48,6 +48,7 @@ FUNCTIONS = {
     "workspaces": "endpoints",
     "sessions": "endpoints",
     "storage": "endpoints",
+    "spaces": "endpoints",
     "statements": "endpoints",
     "auto_top_up": "endpoints",
     "notifications": "endpoints",

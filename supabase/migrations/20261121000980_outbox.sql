@@ -255,6 +255,28 @@ begin
 end
 $$;
 
+-- billing.extend_attempt: a run goes on: it is on it for two minutes more. False: another has begun
+-- since, or nothing is left to do.
+--
+-- Locks   the task's row.
+create function billing.extend_attempt(
+    p_organization_id uuid, p_task_id uuid, p_attempt integer
+)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.outbox as o
+    set leased_until = billing.now() + interval '2 minutes'
+    where o.organization_id = p_organization_id
+        and o.id = p_task_id
+        and o.attempts = p_attempt
+        and o.acknowledged_at is null;
+    return found;
+end
+$$;
+
 -- api.list_notifications: what the caller's organization was told, newest first, from before
 -- p_cursor.
 create function api.list_notifications(p_caller jsonb, p_limit integer, p_cursor uuid)

@@ -74,7 +74,12 @@ begin
             and s.status not in ('deleting', 'deleted', 'failed')
         order by s.id
     );
-    spaces := '{}';
+    spaces := array(
+        select a.slug
+        from billing.attachments as a
+        where a.organization_id = p_organization_id and a.workspace_id = p_workspace_id
+        order by a.slug
+    );
     running_sessions := billing.running_sessions(p_organization_id, p_workspace_id);
     return next;
 end

@@ -420,6 +420,10 @@ begin
         p_status := 'deleted';
     end if;
     perform billing.set_storage_status(p_organization_id, p_storage_id, p_status, p_reason);
+    perform billing.end_clones(
+        p_organization_id, p_storage_id, coalesce(p_reason, 'storage_ended')
+    );
+    perform billing.end_sources(p_organization_id, p_storage_id);
     -- Also where nothing is there: whoever was about to make it is to learn that it ends.
     perform billing.drive_storage(p_organization_id, p_storage_id);
 end
@@ -466,6 +470,7 @@ begin
     set size_gb = p_size_gb, resize_to_gb = nullif(s.resize_to_gb, p_size_gb)
     where s.organization_id = p_organization_id and s.id = p_storage_id;
     perform billing.settle_storage(p_organization_id, p_storage_id, false);
+    perform billing.start_clones(p_organization_id, p_storage_id);
 end
 $$;
 

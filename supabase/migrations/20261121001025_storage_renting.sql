@@ -497,7 +497,8 @@ comment on function api.resize_storage is 'Gives storage another size.';
 --
 -- Raises  FG404 storage_not_found
 --         FG409 storage_attached   detach it first; detail: workspace_id
--- Locks   the storage resource, the wallet.
+--         FG409 storage_is_source  a space comes from it; detail: space
+-- Locks   the storage resource, the wallet, the spaces.
 create function api.delete_storage(p_caller jsonb, p_storage_id uuid)
 returns setof api.storage
 language plpgsql
@@ -515,6 +516,7 @@ begin
                 message = 'storage_attached',
                 detail = jsonb_build_object('workspace_id', v_storage.workspace_id)::text;
         end if;
+        perform billing.refuse_source_deletion(v_caller.organization_id, p_storage_id);
         perform billing.end_storage(v_caller.organization_id, p_storage_id, 'deleting', null);
         insert into billing.audit_log (organization_id, actor, action, subject_id)
         values (v_caller.organization_id, v_caller.actor, 'delete_storage', p_storage_id);

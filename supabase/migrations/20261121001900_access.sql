@@ -19,7 +19,8 @@
 -- permission  views
 -- ----------  ------------------------------------------------------------------------------------
 -- read        organizations, identities, passports, wallets, grants, transactions, holds,
---             workspaces, sessions, storage, usage, notifications
+--             workspaces, sessions, storage, spaces, purchases, attachments, clones,
+--             usage, notifications
 -- read        members (users only: a key that leaks tells nobody's address)
 -- billing     top_ups, receipts, auto_top_ups
 -- billing     invitations (users only)
@@ -67,7 +68,8 @@ $$;
 grant usage on schema api to authenticated, faregate_reader;
 grant select on
 api.organizations, api.identities, api.members, api.passports, api.wallets, api.grants,
-api.transactions, api.holds, api.workspaces, api.sessions, api.storage, api.usage,
+api.transactions, api.holds, api.workspaces, api.sessions, api.storage, api.spaces,
+api.purchases, api.attachments, api.clones, api.usage,
 api.notifications, api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
@@ -175,6 +177,36 @@ using (organization_id = any(array(select billing.readable('read'))));
 grant select (organization_id, storage_id, starts_at, ends_at, billed_gb, gb_month_price_micros)
 on billing.storage_periods to authenticated, faregate_reader;
 create policy readers on billing.storage_periods for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+-- The catalogue: whoever may read anything here reads what was ever published.
+grant select (
+    id, slug, title, description, size_gb, is_cloneable, publisher_name, status, published_at,
+    withdrawn_at
+)
+on billing.spaces to authenticated, faregate_reader;
+create policy readers on billing.spaces for select to authenticated, faregate_reader
+using (published_at is not null and exists (select billing.readable('read')));
+
+grant select (
+    organization_id, id, slug, price_micros, sequence, purchased_by, purchased_at, refunded_at,
+    refund_reason
+)
+on billing.purchases to authenticated, faregate_reader;
+create policy readers on billing.purchases for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, workspace_id, slug, attached_by, attached_at)
+on billing.attachments to authenticated, faregate_reader;
+create policy readers on billing.attachments for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, purchase_id, slug, storage_id, source_bytes, status, copied_objects,
+    copied_bytes, failure, created_at, finished_at, ended_at
+)
+on billing.clones to authenticated, faregate_reader;
+create policy readers on billing.clones for select to authenticated, faregate_reader
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (organization_id, id, topic, payload, created_at)

@@ -199,6 +199,9 @@ _RULES: dict[str, LiteralString] = {
                         -- What else is in there is nobody's to read.
                         when 'outbox' then '((topic = ''notification''::billing.outbox_topic)'
                             || ' AND (organization_id = %s))'
+                        -- A catalogue: what was published, for whoever reads anything at all.
+                        when 'spaces' then '((published_at IS NOT NULL) AND (EXISTS ('
+                            || ' SELECT billing.readable(''read''::text) AS readable)))'
                         else '(organization_id = %s)'
                     end,
                     'ANY (ARRAY( SELECT billing.readable(''read''::text) AS readable))'
@@ -436,6 +439,8 @@ _MISTAKES: dict[str, list[LiteralString]] = {
         " (true or organization_id = any(array(select billing.readable('read'))))",
         "alter policy readers on billing.outbox using"
         " (organization_id = any(array(select billing.readable('read'))))",
+        "alter policy readers on billing.spaces using (exists (select billing.readable('read')))",
+        "alter policy readers on billing.spaces using (published_at is not null)",
         "create policy mistake on billing.wallets for select to authenticated",
         "alter policy readers on billing.wallets to public",
         "alter policy readers on billing.wallets"

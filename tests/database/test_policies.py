@@ -57,10 +57,8 @@ def _visible(town: Town, reader: str, table: str, columns: list[str]) -> list[st
     organizations = [its for its, role in roles if role in access.TABLES[table]]
     if not organizations:
         return []
-    condition = sql.SQL("{} = any({}::uuid[]) and {}").format(
-        sql.Identifier("id" if table == "organizations" else "organization_id"),
-        organizations,
-        sql.SQL(access.ROWS.get(table, "true")),
+    condition = sql.SQL("{} and {}").format(
+        town.whose(table, *organizations), sql.SQL(access.ROWS.get(table, "true"))
     )
     return _rows(town.platform.owner, table, columns, condition)
 

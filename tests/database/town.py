@@ -82,9 +82,10 @@ class Town:
 
     def visible(self, view: str, reader: str) -> list[Row]:
         """Give the rows that a reader may see, column by column."""
+        roles = list(self.readers[reader].roles.items())
         return [
             {column: value if self._shows(view, column, role) else None for column, value in row}
-            for organization, role in self.readers[reader].roles.items()
+            for organization, role in (roles[:1] if view in access.SHARED else roles)
             if role in access.VIEWS[view]
             for row in map(dict.items, self.rows(view, organization))
         ]
@@ -95,11 +96,18 @@ class Town:
 
     def rows(self, view: str, organization: str) -> list[Row]:
         """Give the rows of an organization in a view, as the owner of the database sees them."""
-        key = "id" if view == "organizations" else "organization_id"
-        query = sql.SQL("select to_jsonb(v) from api.{} as v where v.{} = %s").format(
-            sql.Identifier(view), sql.Identifier(key)
+        query = sql.SQL("select to_jsonb(v) from api.{} as v where {}").format(
+            sql.Identifier(view), self.whose(view, organization)
         )
-        return [row for (row,) in self.platform.owner.execute(query, [organization])]
+        return [row for (row,) in self.platform.owner.execute(query)]
+
+    @staticmethod
+    def whose(table: str, *organizations: str) -> sql.Composable:
+        """Give the condition for rows of these organizations."""
+        if table in access.SHARED:
+            return sql.SQL(access.ROWS[table])
+        key = "id" if table == "organizations" else "organization_id"
+        return sql.SQL("{} = any({}::uuid[])").format(sql.Identifier(key), [*organizations])
 
     def check(self) -> None:
         """Fail where there is nothing to see: that would prove nothing."""
@@ -146,6 +154,7 @@ def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Ite
         http = stack.enter_context(httpx.Client(trust_env=False))
         account = StripeAccount(platform, function, http)
         operator = platform.operator()
+        _make_cloneable(platform, function("spaces"), operator)
         owner, ours = _furnish(platform, function, account, operator)
         other, theirs = _furnish(platform, function, account, operator)
         readers = _readers(platform, function("token"), owner, ours, other, theirs)
@@ -172,6 +181,7 @@ def _furnish(
     _run_a_session(platform, function("sessions"), organization)
     _rent_storage(platform, function("workspaces"), organization)
     _capture(function("holds"), operator, organization)
+    _buy_a_space(platform, function("spaces"), organization)
     account.refund(payment["id"], 100)
     for event in account.events():
         if event["type"].startswith("refund.") and "succeeded" in json.dumps(event):
@@ -203,6 +213,28 @@ def _rent_storage(platform: Platform, workspaces: Client, organization: Organiza
         organization.id,
         bucket,
     )
+
+
+def _make_cloneable(platform: Platform, spaces: Client, operator: Organization) -> None:
+    """Give a space of the platform a source."""
+    bucket = platform.value(
+        "select billing.open_storage("
+        "%s, 'bucket', 'us-central1', 20, null, null, 0, null, 0, 'test')",
+        operator.id,
+    )
+    platform.run("select billing.start_storage(%s, %s)", operator.id, bucket)
+    body = {"storage_id": str(bucket), "is_cloneable": True}
+    done(spaces.post("/v1/spaces/web-dev/source", body, by=operator.passport))
+
+
+def _buy_a_space(platform: Platform, spaces: Client, organization: Organization) -> None:
+    by, path = organization.passport, "/v1/spaces/web-dev"
+    done(spaces.post(f"{path}/purchases", by=by), 201)
+    workspace = platform.value(
+        "select id from billing.workspaces where organization_id = %s", organization.id
+    )
+    done(spaces.post(f"{path}/attach", {"workspace_id": str(workspace)}, by=by))
+    done(spaces.post(f"{path}/clone", {}, by=by), 201)
 
 
 def _capture(holds: Client, operator: Organization, organization: Organization) -> None:

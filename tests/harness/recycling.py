@@ -10,7 +10,10 @@ from infra.local.postgres import SUPERUSER
 from infra.local.template import Database
 
 # What the migrations and the seed filled; a test that changes it spoils its database.
-_KEPT = ["plans", "prices", "top_up_brackets", "regions", "storage_limits", "clock_offset"]
+_KEPT = [
+    *["plans", "prices", "top_up_brackets", "regions", "storage_limits", "spaces"],
+    "clock_offset",
+]
 
 
 class Recycler:

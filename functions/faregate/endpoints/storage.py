@@ -287,7 +287,7 @@ async def resize_storage(
 
 @router.delete(
     "/v1/storage/{storage_id}",
-    responses=customer_refuses("storage_not_found", "storage_attached"),
+    responses=customer_refuses("storage_not_found", "storage_attached", "storage_is_source"),
 )
 async def delete_storage(
     storage_id: UUID,
