@@ -603,6 +603,7 @@ create view api.sessions (
     organization_id uuid, -- The organization it belongs to.
     name text, -- What its owner calls it.
     workspace_id uuid, -- The workspace that it runs in; null: none.
+    preset text, -- By which preset it was started; null: by a tier. No foreign key: it tells of presets that are gone, too.
     tier text, -- How large the resource is.
     status text, -- running or closed.
     close_reason text, -- stopped, exhausted (no money), lost (no heartbeat), expired, failed or frozen (a debt).
@@ -622,6 +623,7 @@ create view api.sessions (
     s.organization_id,
     s.name,
     s.workspace_id,
+    s.preset,
     s.tier,
         CASE
             WHEN s.ended_at IS NULL THEN 'running'::text
@@ -1335,6 +1337,26 @@ create table billing.plans (
 alter table billing.plans enable row level security;
 CREATE INDEX plans_plan_after_top_up_id ON billing.plans USING btree (plan_after_top_up_id);
 
+-- What sessions can be started by name. A row more is a preset more.
+create table billing.presets (
+    id text not null, -- What customers call it.
+    title text not null, -- What it is called in a list.
+    tier text not null, -- How large its session is.
+    minutes integer not null, -- After so many minutes its session ends by itself.
+    storage_kind billing.storage_kind, -- Which kind of storage its workspace must have; null: none.
+    storage_gb integer, -- Of at least so many GB.
+    space text, -- Which space its workspace must have, by its slug; null: none.
+    is_open boolean not null default true, -- Whether something new can be started by it.
+    constraint presets_id_is_a_word CHECK ((id ~ '^[a-z][a-z0-9-]{1,30}$'::text)),
+    constraint presets_minutes_in_bounds CHECK (((minutes >= 1) AND (minutes <= ((31 * 24) * 60)))),
+    constraint presets_storage_is_whole CHECK ((num_nulls(storage_kind, storage_gb) = ANY (ARRAY[0, 2]))),
+    constraint presets_storage_positive CHECK ((storage_gb > 0)),
+    constraint presets_tier_is_known CHECK ((tier = ANY (ARRAY['small'::text, 'medium'::text, 'large'::text, 'xlarge'::text, 'gpu'::text]))),
+    constraint presets_title_length CHECK (((char_length(title) >= 1) AND (char_length(title) <= 100))),
+    constraint presets_pkey PRIMARY KEY (id)
+);
+alter table billing.presets enable row level security;
+
 -- What is sold, on which plan, for how much, and since when. Append-only: a new price is a new row.
 create table billing.prices (
     id uuid not null default billing.uuidv7(), -- A session remembers the row that it froze.
@@ -1458,6 +1480,7 @@ create table billing.sessions (
     id uuid not null, -- Time-ordered (UUIDv7); its hold has the same.
     name text, -- What its owner calls it.
     workspace_id uuid, -- The workspace that it runs in; null: none.
+    preset text, -- By which preset it was started; null: by a tier. No foreign key: it tells of presets that are gone, too.
     tier text not null, -- How large the resource is.
     price_id uuid not null, -- The row of prices that it froze.
     hourly_price_micros bigint not null, -- What an hour costs, in µ$, frozen at its start.
@@ -1483,7 +1506,7 @@ alter table billing.sessions enable row level security;
 CREATE INDEX sessions_running_in_workspace ON billing.sessions USING btree (workspace_id, organization_id) WHERE ((workspace_id IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX sessions_workspace ON billing.sessions USING btree (workspace_id, organization_id, id) WHERE (workspace_id IS NOT NULL);
 create policy readers on billing.sessions as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
-grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, started_at, tier, workspace_id) on table billing.sessions to authenticated, faregate_reader;
+grant select (close_reason, ended_at, expires_at, heartbeat_timeout_seconds, hourly_price_micros, id, last_heartbeat_at, name, organization_id, preset, started_at, tier, workspace_id) on table billing.sessions to authenticated, faregate_reader;
 
 -- A ready-made environment that is sold, was sold or wants to be. Its prices are rows of prices, by
 -- the SKU space.<slug>.
@@ -2341,8 +2364,8 @@ create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric
 grant execute on routine api.estimate_cost(jsonb,text,numeric) to faregate_functions, service_role;
 
 -- Tells what a session would cost and how long the balance would last.
-create function api.estimate_session(p_caller jsonb, p_tier text, p_seconds integer) returns TABLE(tier text, seconds integer, hourly_price_micros bigint, cost_micros bigint, required_micros bigint, available_micros bigint, affordable_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4b1d06fe6c0c8d8c062dfb79b574770b';
-grant execute on routine api.estimate_session(jsonb,text,integer) to faregate_functions, service_role;
+create function api.estimate_session(p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer) returns TABLE(tier text, seconds integer, hourly_price_micros bigint, cost_micros bigint, preset text, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint, required_micros bigint, available_micros bigint, affordable_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '060f834fc372d359ceeac2a9957b6abd';
+grant execute on routine api.estimate_session(jsonb,text,text,uuid,integer) to faregate_functions, service_role;
 
 -- Tells what storage would cost and what must be available to rent it.
 create function api.estimate_storage(p_caller jsonb, p_kind text, p_region text, p_size_gb integer) returns TABLE(kind text, region text, size_gb integer, gb_month_price_micros bigint, month_cost_micros bigint, required_micros bigint, available_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '817a7eff0a9acd9ce057ffc8d5195e6f';
@@ -2491,6 +2514,10 @@ grant execute on routine api.list_passports(jsonb,integer,uuid) to faregate_func
 -- Pages through a stretch of the caller's ledger, oldest first.
 create function api.list_period(p_caller jsonb, p_opening_sequence bigint, p_closing_sequence bigint, p_limit integer) returns SETOF api.transactions language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b062ab51a8d67892edef9b120228203';
 grant execute on routine api.list_period(jsonb,bigint,bigint,integer) to faregate_functions, service_role;
+
+-- Lists what sessions can be started by name, and what each costs the caller.
+create function api.list_presets(p_caller jsonb) returns TABLE(id text, title text, tier text, minutes integer, storage_kind text, storage_gb integer, space text, hourly_price_micros bigint, cost_micros bigint, storage_month_cost_micros bigint, space_price_micros bigint, is_allowed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0cf91b5a625d9162cbb3a661391440fb';
+grant execute on routine api.list_presets(jsonb) to faregate_functions, service_role;
 
 -- Pages through the spaces that the caller's organization bought, newest first.
 create function api.list_purchases(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.purchases language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a14d3583a8c3d1dfa0ca0490888cd95a';
@@ -2681,8 +2708,8 @@ create function api.start_scheduled_reconciliation(p_window_start timestamp with
 grant execute on routine api.start_scheduled_reconciliation(timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
 -- Starts a session and holds the money of its first window.
-create function api.start_session(p_caller jsonb, p_tier text, p_name text, p_workspace_id uuid, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd4bf524527bf5736634581b93918bbba';
-grant execute on routine api.start_session(jsonb,text,text,uuid,integer,integer,text) to faregate_functions, service_role;
+create function api.start_session(p_caller jsonb, p_tier text, p_preset text, p_name text, p_workspace_id uuid, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '767081b630ea15ee7c9362a159203826';
+grant execute on routine api.start_session(jsonb,text,text,text,uuid,integer,integer,text) to faregate_functions, service_role;
 
 -- Ends a session now and charges it to this moment.
 create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason text, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd7afb3f3abdc9b8e71e8c725252723d7';
@@ -2802,6 +2829,8 @@ create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p
 
 create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1b7589840725c475a42ce2151874276d';
 
+create function billing.estimate_preset(p_organization_id uuid, p_workspace_id uuid, p_plan billing.plans, p_preset text, p_seconds integer, p_now timestamp with time zone) returns TABLE(tier text, seconds integer, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as 'fd53fb8aea3bba41e0dd978d1ca41110';
+
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 
 create function billing.extend_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'bb1ddb9a59dd32043ed2f1795067d2f0';
@@ -2813,6 +2842,8 @@ create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) ret
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
 create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
+
+create function billing.find_preset(p_preset text, p_seconds integer) returns billing.presets language plpgsql stable set search_path=pg_catalog, pg_temp as '7b9c218016c88016021d0e64e5f88ac5';
 
 create function billing.find_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '46c4636969ce762685f39eb18f46c777';
 
@@ -2924,7 +2955,11 @@ create function billing.pause_without_owner() returns trigger language plpgsql s
 
 create function billing.post(p_organization_id uuid, p_debit billing.account, p_credit billing.account, p_amount_micros bigint, p_reason billing.reason, p_grant_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'f02307a56a9ed431b32b897e24ceefdf';
 
+create function billing.preset_gaps(p_organization_id uuid, p_workspace_id uuid, p_preset billing.presets) returns TABLE(storage_kind billing.storage_kind, storage_gb integer, space text) language plpgsql stable set search_path=pg_catalog, pg_temp as '1aad1904fccef485fbc184f90aefe8bc';
+
 create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as 'fb587496540460f5ebccad6841480436';
+
+create function billing.price_preset(p_plan_id text, p_preset billing.presets, p_now timestamp with time zone) returns TABLE(hourly_price_micros bigint, cost_micros bigint, storage_month_cost_micros bigint, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as 'd8fa7b5e8247bc159f16f3e14adaa942';
 
 create function billing.promise_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '2703798e98ac88578231002eaad6413b';
 
@@ -2968,6 +3003,10 @@ create function billing.request_identity(p_organization_id uuid) returns void la
 create function billing.require_decider(p_role text, p_other_role text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fcc544338bf729c3350bc59b7ccada7f';
 
 create function billing.require_idle_workspace(p_organization_id uuid, p_workspace_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c05ac4f3cde212cc615cb96ef24a5f33';
+
+create function billing.require_preset_contents(p_organization_id uuid, p_workspace_id uuid, p_preset text) returns void language plpgsql stable set search_path=pg_catalog, pg_temp as '26862aa5011b44c03c068a4afcd70775';
+
+create function billing.require_tier_or_preset(p_tier text, p_preset text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7957191bb21ea02656ebfc1f934189f6';
 
 create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9c75e9157ad7d20d02ca7b10ae1315cb';
 

@@ -32,6 +32,8 @@ PROBLEMS = {
     "size_not_allowed": Problem(400, "The size is out of the plan's or the region's limits."),
     "slug_not_allowed": Problem(400, "The name is reserved: choose another."),
     "period_too_long": Problem(400, "The period is longer than this address takes."),
+    "tier_or_preset": Problem(400, "Name a tier or a preset: one of the two."),
+    "preset_exceeded": Problem(400, "The preset is for shorter sessions."),
     "unauthenticated": Problem(401, "Send a passport or a signed-in user's token."),
     "invalid_passport": Problem(401, "The passport is unknown, expired or revoked."),
     "invalid_token": Problem(401, "The token is not valid here."),
@@ -57,6 +59,7 @@ PROBLEMS = {
     "member_not_found": Problem(404, "There is no such member."),
     "passport_not_found": Problem(404, "There is no such passport."),
     "workspace_not_found": Problem(404, "There is no such workspace."),
+    "preset_not_found": Problem(404, "There is no such preset."),
     "session_not_found": Problem(404, "There is no such session."),
     "storage_not_found": Problem(404, "There is no such storage."),
     "hold_not_found": Problem(404, "There is no such hold."),
@@ -96,6 +99,9 @@ PROBLEMS = {
         409, "Something is attached to the workspace, or runs in it: detach and stop it first."
     ),
     "workspace_busy": Problem(409, "Sessions run in the workspace: stop them first."),
+    "preset_incomplete": Problem(
+        409, "The workspace lacks storage or a space that the preset names."
+    ),
     "session_closed": Problem(409, "The session has ended."),
     "storage_not_ready": Problem(409, "The storage is not there, or takes nothing at present."),
     "storage_in_use": Problem(409, "More than this is in the storage: delete some of it first."),

@@ -5,6 +5,7 @@ create table billing.sessions (
     id uuid not null,
     name text,
     workspace_id uuid,
+    preset text,
     tier text not null,
     price_id uuid not null,
     hourly_price_micros bigint not null,
@@ -40,6 +41,9 @@ comment on column billing.sessions.organization_id is 'The organization it belon
 comment on column billing.sessions.id is 'Time-ordered (UUIDv7); its hold has the same.';
 comment on column billing.sessions.name is 'What its owner calls it.';
 comment on column billing.sessions.workspace_id is 'The workspace that it runs in; null: none.';
+comment on column billing.sessions.preset is
+'By which preset it was started; null: by a tier. No foreign key: it tells of presets that are gone,
+too.';
 comment on column billing.sessions.tier is 'How large the resource is.';
 comment on column billing.sessions.price_id is 'The row of prices that it froze.';
 comment on column billing.sessions.hourly_price_micros is
@@ -89,6 +93,7 @@ select
     s.organization_id,
     s.name,
     s.workspace_id,
+    s.preset,
     s.tier,
     case when s.ended_at is null then 'running' else 'closed' end as status,
     s.close_reason,
@@ -160,16 +165,44 @@ begin
 end
 $$;
 
+-- billing.require_tier_or_preset: a session is of a tier or of a preset.
+--
+-- Raises  FG400 tier_or_preset  neither is named, or both are
+create function billing.require_tier_or_preset(p_tier text, p_preset text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if num_nonnulls(p_tier, p_preset) <> 1 then
+        raise exception using errcode = 'FG400', message = 'tier_or_preset';
+    end if;
+end
+$$;
+
 -- api.estimate_session: what a session of so many seconds costs, what must be there to start it,
 -- and how long the balance would last (affordable_seconds; null where the price is 0).
 --
--- Raises  FG403 tier_not_allowed
-create function api.estimate_session(p_caller jsonb, p_tier text, p_seconds integer)
+-- p_seconds null: all of the preset, or an hour. Of a preset, what is required includes the storage
+-- and the space that its workspace, or without one the organization, does not have yet.
+--
+-- Raises  FG400 tier_or_preset, FG403 tier_not_allowed, FG404 preset_not_found,
+--         FG400 preset_exceeded, FG403 storage_not_allowed, FG400 size_not_allowed
+create function api.estimate_session(
+    p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer
+)
 returns table (
     tier text,
     seconds integer,
     hourly_price_micros bigint,
     cost_micros bigint,
+    preset text,
+    storage_kind text,
+    storage_gb integer,
+    storage_month_cost_micros bigint,
+    storage_required_micros bigint,
+    space text,
+    space_price_micros bigint,
     required_micros bigint,
     available_micros bigint,
     affordable_seconds bigint
@@ -183,21 +216,38 @@ declare
     v_now timestamptz := billing.now();
     v_plan billing.plans;
     v_price billing.prices;
+    v_extra_micros bigint := 0;
 begin
+    perform billing.require_tier_or_preset(p_tier, p_preset);
     select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
-    v_price := billing.tier_price(v_plan, p_tier, v_now);
-    return query
-    select
-        p_tier, p_seconds, v_price.price_micros,
-        billing.session_cost(v_price.price_micros, v_now, v_now + make_interval(secs => p_seconds)),
-        billing.session_cost(
-            v_price.price_micros, v_now,
-            v_now + make_interval(secs => least(v_plan.session_window_seconds, p_seconds))
-        ),
-        w.available_micros,
-        billing.affordable_seconds(v_price.price_micros, w.available_micros)
+    tier := p_tier;
+    preset := p_preset;
+    seconds := coalesce(p_seconds, 3600);
+    if p_preset is not null then
+        select p.* into strict
+            tier, seconds, storage_kind, storage_gb, storage_month_cost_micros,
+            storage_required_micros, space, space_price_micros
+        from billing.estimate_preset(
+            v_caller.organization_id, p_workspace_id, v_plan, p_preset, p_seconds, v_now
+        ) as p;
+        v_extra_micros := coalesce(storage_required_micros, 0) + coalesce(space_price_micros, 0);
+    end if;
+    v_price := billing.tier_price(v_plan, tier, v_now);
+    hourly_price_micros := v_price.price_micros;
+    cost_micros := billing.session_cost(
+        v_price.price_micros, v_now, v_now + make_interval(secs => seconds)
+    );
+    required_micros := v_extra_micros + billing.session_cost(
+        v_price.price_micros, v_now,
+        v_now + make_interval(secs => least(v_plan.session_window_seconds, seconds))
+    );
+    select w.available_micros into strict available_micros
     from api.wallets as w
     where w.organization_id = v_caller.organization_id;
+    affordable_seconds := billing.affordable_seconds(
+        v_price.price_micros, greatest(available_micros - v_extra_micros, 0)
+    );
+    return next;
 end
 $$;
 grant execute on function api.estimate_session to service_role, faregate_functions;
@@ -209,17 +259,20 @@ comment on function api.estimate_session is
 -- p_max_seconds ends the session by itself (expired); with p_heartbeat_timeout_seconds it is closed
 -- as lost when no heartbeat has come for so long. Null: neither.
 --
--- p_workspace_id: in which it runs; null: in none.
+-- p_workspace_id: in which it runs; null: in none. A preset gives the tier and, unless a shorter
+-- time is asked for, the end; its workspace must have what it names.
 --
 -- Raises  FG402 insufficient_credits  the first window is not covered; detail: required_micros,
 --                                     available_micros
 --         FG402 debt_outstanding      the organization is frozen; detail: debt_micros
---         FG403 tier_not_allowed, FG404 workspace_not_found, FG409 organization_closed,
---         FG409 idempotency_conflict
+--         FG400 tier_or_preset, FG403 tier_not_allowed, FG404 workspace_not_found,
+--         FG404 preset_not_found, FG400 preset_exceeded, FG409 preset_incomplete,
+--         FG409 organization_closed, FG409 idempotency_conflict
 -- Locks   the key, the workspace, the wallet.
 create function api.start_session(
     p_caller jsonb,
     p_tier text,
+    p_preset text,
     p_name text,
     p_workspace_id uuid,
     p_max_seconds integer,
@@ -234,13 +287,14 @@ as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
     v_request jsonb := jsonb_build_array(
-        p_tier, p_name, p_workspace_id, p_max_seconds, p_heartbeat_timeout_seconds
+        p_tier, p_preset, p_name, p_workspace_id, p_max_seconds, p_heartbeat_timeout_seconds
     );
     v_stored jsonb;
     v_id uuid := billing.uuidv7();
     v_now timestamptz;
     v_plan billing.plans;
     v_price billing.prices;
+    v_preset record;
     v_expires_at timestamptz;
     v_paid_until timestamptz;
     v_is_last_window boolean;
@@ -254,6 +308,12 @@ begin
     end if;
     if p_workspace_id is not null then
         perform billing.lock_workspace(v_caller.organization_id, p_workspace_id);
+    end if;
+    perform billing.require_tier_or_preset(p_tier, p_preset);
+    if p_preset is not null then
+        v_preset := billing.find_preset(p_preset, p_max_seconds);
+        p_tier := v_preset.tier;
+        p_max_seconds := coalesce(p_max_seconds, v_preset.minutes * 60);
     end if;
     perform from billing.wallets as w
     where w.organization_id = v_caller.organization_id
@@ -269,6 +329,11 @@ begin
         raise exception using errcode = 'FG409', message = 'organization_closed';
     end if;
     v_price := billing.tier_price(v_plan, p_tier, v_now);
+    if p_preset is not null then
+        perform billing.require_preset_contents(
+            v_caller.organization_id, p_workspace_id, p_preset
+        );
+    end if;
     v_paid_until := least(
         v_now + make_interval(secs => v_plan.session_window_seconds), v_expires_at
     );
@@ -286,11 +351,12 @@ begin
         )
     );
     insert into billing.sessions (
-        organization_id, id, name, workspace_id, tier, price_id, hourly_price_micros,
-        window_seconds, started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at, started_by
+        organization_id, id, name, workspace_id, preset, tier, price_id, hourly_price_micros,
+        window_seconds, started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at,
+        started_by
     )
     values (
-        v_caller.organization_id, v_id, p_name, p_workspace_id, p_tier, v_price.id,
+        v_caller.organization_id, v_id, p_name, p_workspace_id, p_preset, p_tier, v_price.id,
         v_price.price_micros, v_plan.session_window_seconds,
         v_now, v_expires_at, p_heartbeat_timeout_seconds, v_now, v_caller.actor
     );

@@ -158,8 +158,8 @@ create policy readers on billing.workspaces for select to authenticated, faregat
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (
-    organization_id, id, name, workspace_id, tier, hourly_price_micros, started_at, expires_at,
-    heartbeat_timeout_seconds, last_heartbeat_at, ended_at, close_reason
+    organization_id, id, name, workspace_id, preset, tier, hourly_price_micros, started_at,
+    expires_at, heartbeat_timeout_seconds, last_heartbeat_at, ended_at, close_reason
 )
 on billing.sessions to authenticated, faregate_reader;
 create policy readers on billing.sessions for select to authenticated, faregate_reader

@@ -24,6 +24,7 @@ SEMANTIC = [
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
     *["/v1/holds", "/v1/holds/{hold_id}/capture", "/v1/reconciliation", "/v1/credits/auto-top-up"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
+    *["/v1/sessions", "/v1/sessions/estimate"],
     *["/v1/statements/transactions.csv", "/v1/statements/transactions.json"],
     *[f"/v1/storage/{{storage_id}}/{part}" for part in ("uploads", "downloads", "objects")],
 ]
@@ -69,8 +70,8 @@ def _configuration(platform: Platform, address: str) -> str:
         "[checks.positive_data_acceptance]\n"
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
         "[[operations]]\n"
-        'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|statements'
-        '|reconciliation|token|storage)|customers"\n' + _bearer(operator.passport),
+        'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|workspaces'
+        '|statements|reconciliation|token|storage)|customers"\n' + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
         '[[operations]]\ninclude-path-regex = "^/v1/organizations"\n' + _bearer(founder.token),

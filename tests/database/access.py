@@ -78,6 +78,7 @@ TABLES = {
     "invitations": PEOPLE - {"member"},
     # The same for everybody, and told by functions.
     "plans": NOBODY,
+    "presets": NOBODY,
     "prices": NOBODY,
     "top_up_brackets": NOBODY,
     "regions": NOBODY,
@@ -183,6 +184,7 @@ FUNCTIONS = [
     "list_outbox",
     "list_passports",
     "list_period",
+    "list_presets",
     "list_purchases",
     "list_reconciliations",
     "list_regions",

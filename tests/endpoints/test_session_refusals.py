@@ -70,7 +70,6 @@ def test_a_refusal_is_not_the_keys_answer(client: Client, platform: Platform) ->
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        pytest.param({}, "tier", id="no tier"),
         pytest.param({"tier": "huge"}, "tier", id="unknown tier"),
         pytest.param({"tier": ["small"]}, "tier", id="a list"),
         pytest.param(SMALL | {"max_seconds": 59}, "max_seconds", id="too short"),

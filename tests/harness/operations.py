@@ -175,6 +175,7 @@ OPERATIONS = [
     Operation("workspaces", "GET", "/v1/workspaces/{workspace_id}", "read"),
     Operation("workspaces", "PATCH", "/v1/workspaces/{workspace_id}", "write", {"name": "Lab"}),
     Operation("workspaces", "DELETE", "/v1/workspaces/{workspace_id}", "write", status=204),
+    Operation("sessions", "GET", "/v1/sessions/presets", "read"),
     Operation("sessions", "GET", "/v1/sessions/estimate", "read", query={"tier": "small"}),
     Operation("sessions", "GET", "/v1/sessions", "read"),
     Operation("sessions", "POST", "/v1/sessions", "write", {"tier": "small"}, status=201),

@@ -12,6 +12,7 @@ from infra.local.template import Database
 # What the migrations and the seed filled; a test that changes it spoils its database.
 _KEPT = [
     *["plans", "prices", "top_up_brackets", "regions", "storage_limits", "spaces"],
+    "presets",
     "clock_offset",
 ]
 

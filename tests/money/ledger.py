@@ -163,6 +163,7 @@ class Ledger:
             "start_session",
             caller=customer.caller,
             tier=tier,
+            preset=None,
             name=None,
             workspace_id=None,
             max_seconds=max_seconds,

@@ -140,7 +140,12 @@ def test_the_dearest_session_stays_in_bounds(ledger: Ledger) -> None:
     ledger.set_price("free", "small", _MAX_PRICE)
     customer = ledger.register()
     estimate = ledger.call_one(
-        "estimate_session", caller=customer.caller, tier="small", seconds=2**31 - 1
+        "estimate_session",
+        caller=customer.caller,
+        tier="small",
+        preset=None,
+        workspace_id=None,
+        seconds=2**31 - 1,
     )
     assert estimate["cost_micros"] == cost(_MAX_PRICE, (2**31 - 1) * SECOND)
     assert estimate["affordable_seconds"] == 0

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import Body as JsonBody
 from fastapi import Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
@@ -31,13 +31,19 @@ backends = (Database, UserTokens)
 Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
 MONTH_SECONDS = 31 * 24 * 3600
 MaxSeconds = Annotated[int, Field(strict=True, ge=60, le=MONTH_SECONDS), WHOLE]
+PresetId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 TimeoutSeconds = Annotated[int, Field(strict=True, ge=30, le=3600), WHOLE]
 
 
 class StartSessionRequest(Body):
-    """A session to be. max_seconds ends it; heartbeat_timeout_seconds closes a silent one."""
+    """A session to be, of a tier or a preset.
 
-    tier: Tier
+    max_seconds ends it, a preset's at the latest with its minutes; heartbeat_timeout_seconds closes
+    a silent one.
+    """
+
+    tier: Tier | None = None
+    preset: PresetId | None = None
     name: Name | None = None
     workspace_id: UUID | None = None
     max_seconds: MaxSeconds | None = None
@@ -50,13 +56,50 @@ class StopSessionRequest(Body):
     reason: Literal["stopped", "failed"] = "stopped"
 
 
+class Preset(Answer):
+    """A session by name: what it and what it needs cost on the caller's plan.
+
+    The session for all its minutes, the storage for a month, the space once. is_allowed: whether
+    the plan includes its tier and storage.
+    """
+
+    id: str
+    title: str
+    tier: Tier
+    minutes: int
+    hourly_price: Usd | None = Field(validation_alias="hourly_price_micros")
+    cost: Usd | None = Field(validation_alias="cost_micros")
+    storage_kind: Literal["bucket", "filestore"] | None
+    storage_gb: int | None
+    storage_month_cost: Usd | None = Field(validation_alias="storage_month_cost_micros")
+    space: str | None
+    space_price: Usd | None = Field(validation_alias="space_price_micros")
+    is_allowed: bool
+
+
+class Presets(Answer):
+    """All presets there are."""
+
+    data: list[Preset]
+
+
 class SessionEstimate(Answer):
-    """What a session costs, what must be available to start it, how long the balance lasts."""
+    """What a session costs, what must be available to start it, how long the balance lasts.
+
+    Of a preset, storage and space are told where they are not there yet, and are part of required.
+    """
 
     tier: Tier
     seconds: int
     hourly_price: Usd = Field(validation_alias="hourly_price_micros")
     cost: Usd = Field(validation_alias="cost_micros")
+    preset: str | None
+    storage_kind: Literal["bucket", "filestore"] | None
+    storage_gb: int | None
+    storage_month_cost: Usd | None = Field(validation_alias="storage_month_cost_micros")
+    storage_required: Usd | None = Field(validation_alias="storage_required_micros")
+    space: str | None
+    space_price: Usd | None = Field(validation_alias="space_price_micros")
     required: Usd = Field(validation_alias="required_micros")
     available: Usd = Field(validation_alias="available_micros")
     affordable_seconds: int | None
@@ -68,6 +111,7 @@ class Session(Answer):
     id: UUID
     name: str | None
     workspace_id: UUID | None
+    preset: str | None
     tier: Tier
     status: Literal["running", "closed"]
     close_reason: Literal["stopped", "exhausted", "lost", "expired", "failed", "frozen"] | None
@@ -84,15 +128,36 @@ class Session(Answer):
     ended_at: AwareDatetime | None
 
 
-@router.get("/v1/sessions/estimate", responses=customer_refuses("tier_not_allowed"))
+@router.get("/v1/sessions/presets", responses=customer_refuses())
+async def list_presets(caller: Customer, database: Database = use(Database)) -> Presets:
+    """List what sessions can be started by name, with the caller's prices. Needs `read`."""
+    return Presets.model_validate({"data": await database.call("list_presets", caller=caller)})
+
+
+@router.get(
+    "/v1/sessions/estimate",
+    responses=customer_refuses(
+        *["tier_or_preset", "preset_exceeded", "size_not_allowed", "tier_not_allowed"],
+        *["storage_not_allowed", "preset_not_found"],
+    ),
+)
 async def estimate_session(
     caller: Customer,
-    tier: Tier,
-    seconds: Annotated[int, Query(ge=1, le=MONTH_SECONDS)] = 3600,
+    tier: Tier | None = None,
+    preset: Annotated[PresetId | None, Query()] = None,
+    workspace_id: UUID | None = None,
+    seconds: Annotated[int | None, Query(ge=1, le=MONTH_SECONDS)] = None,
     database: Database = use(Database),
 ) -> SessionEstimate:
-    """Tell what so many seconds of a tier would cost now. Needs `read`."""
-    row = await database.call_one("estimate_session", caller=caller, tier=tier, seconds=seconds)
+    """Tell what a preset, or so many seconds of a tier, would cost now. Needs `read`."""
+    row = await database.call_one(
+        "estimate_session",
+        caller=caller,
+        tier=tier,
+        preset=preset,
+        workspace_id=workspace_id,
+        seconds=seconds,
+    )
     return SessionEstimate.model_validate(row)
 
 
@@ -100,8 +165,8 @@ async def estimate_session(
     "/v1/sessions",
     status_code=201,
     responses=writes(
-        *["insufficient_credits", "tier_not_allowed", "workspace_not_found"],
-        "organization_closed",
+        *["tier_or_preset", "preset_exceeded", "insufficient_credits", "tier_not_allowed"],
+        *["workspace_not_found", "preset_not_found", "organization_closed", "preset_incomplete"],
     ),
 )
 async def start_session(
@@ -116,6 +181,7 @@ async def start_session(
         "start_session",
         caller=caller,
         tier=request.tier,
+        preset=request.preset,
         name=request.name,
         workspace_id=request.workspace_id,
         max_seconds=request.max_seconds,
