@@ -20,15 +20,9 @@ from psycopg import AsyncConnection
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
-from infra.local.cloud.filestore import Filestore
-from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
-from infra.local.cloud.google_errors import GoogleError
-from infra.local.cloud.google_errors import refuse as refuse_as_google
-from infra.local.cloud.iam import Iam
-from infra.local.cloud.iam_accounts import Accounts
+from infra.local.cloud.resources import Resources
 from infra.local.cloud.rest import Rest
-from infra.local.cloud.s3 import S3
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
 from infra.local.cloud.stripe_objects import StripeError
@@ -186,26 +180,19 @@ def _app(
     rest = Rest(postgrest_url, keys, http)
     accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(users), store)
 
-    service_accounts = Accounts(store, layout.secrets.google_private_key)
-    gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
-    iam = Iam(service_accounts, store)
-    filestore = Filestore(store, _RealTime(), ready_after_seconds=0)
-    s3 = S3(layout.s3_port)
+    resources = Resources(layout, store, files, _RealTime(), http, file_share_seconds=0)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http:
-            gcs.start()
-            s3.start()
-            yield
-            s3.stop()
-            gcs.stop()
+            with resources.running():
+                yield
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
-    app.add_exception_handler(GoogleError, refuse_as_google)
     tasks = Tasks(store, _RealTime(), google, http)
-    for part in (google, payments, tasks, rest, accounts, gcs, iam, filestore):
+    for part in (google, payments, tasks, rest, accounts):
         app.include_router(part.router)
+    resources.join(app)
     return app

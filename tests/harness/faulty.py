@@ -13,6 +13,7 @@ import json
 import re
 import select
 import socket
+import sys
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -202,6 +203,7 @@ class Way:
 
     url: str
     requests: list[Request] = field(default_factory=list)
+    mistakes: list[BaseException] = field(default_factory=list)
     _rules: list[_Rule] = field(default_factory=list)
     _turn: Lock = field(default_factory=Lock)
 
@@ -268,12 +270,20 @@ def faulty(url: str) -> Iterator[Way]:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler.treat)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that has gone
     way = Way(f"http://127.0.0.1:{server.server_address[1]}{address.path}")
+
+    def note(*_: object) -> None:
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):  # a client that has gone
+            way.mistakes.append(error)
+
+    server.handle_error = note  # type: ignore[assignment,method-assign]
     thread = Thread(target=server.serve_forever, args=[0.05])
     thread.start()
     try:
         yield way
+        for mistake in way.mistakes:
+            raise mistake
     finally:
         ends.set()
         server.shutdown()

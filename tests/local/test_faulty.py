@@ -156,3 +156,13 @@ def test_s3_refuses_in_its_words(stand_ins: StandIns, name: str, code: str) -> N
         with pytest.raises(ClientError) as refusal:
             client.create_bucket(Bucket=new_name())
         assert refusal.value.response["Error"]["Code"] == code
+
+
+def test_what_was_to_fail_after_it_was_done_must_have_been_done(stand_ins: StandIns) -> None:
+    with (
+        pytest.raises(AssertionError, match="it was refused"),
+        faulty(stand_ins.layout.gcs_url) as way,
+    ):
+        way.strike(after(hang_up), "GET")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{way.url}/storage/v1/b/{new_name()}", trust_env=False)

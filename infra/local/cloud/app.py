@@ -14,15 +14,9 @@ from infra.local import paths
 from infra.local.cloud import auth, stripe
 from infra.local.cloud.auth import Auth, AuthError
 from infra.local.cloud.clock import Clock
-from infra.local.cloud.filestore import Filestore
-from infra.local.cloud.gcs import Gcs
 from infra.local.cloud.google import Google
-from infra.local.cloud.google_errors import GoogleError
-from infra.local.cloud.google_errors import refuse as refuse_as_google
-from infra.local.cloud.iam import Iam
-from infra.local.cloud.iam_accounts import Accounts
+from infra.local.cloud.resources import Resources
 from infra.local.cloud.rest import Rest
-from infra.local.cloud.s3 import S3
 from infra.local.cloud.scheduler import Scheduler
 from infra.local.cloud.store import Store
 from infra.local.cloud.stripe import Stripe
@@ -76,35 +70,28 @@ def assemble(layout: Layout, store: Store, files: Path) -> FastAPI:
     payments = Stripe(layout.stripe_url, layout.secrets.stripe_secret_key, store, webhooks)
     accounts = Auth(layout.auth_url, layout.auth_key, layout.jwks, keys, Users(auth_pool), store)
     rest = Rest(layout.postgrest_url, keys, http)
-    service_accounts = Accounts(store, layout.secrets.google_private_key)
-    gcs = Gcs(layout.gcs_url, service_accounts, store, files / "gcs", http)
-    iam = Iam(service_accounts, store)
-    filestore = Filestore(store, clock, _FILE_SHARE_SECONDS)
-    s3 = S3(layout.s3_port, files / "s3.jsonl")
+    resources = Resources(layout, store, files, clock, http, file_share_seconds=_FILE_SHARE_SECONDS)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with http, auth_pool, owner_pool:
             webhooks.resume()
-            gcs.start()
-            s3.start()
             loops = [asyncio.create_task(part.run()) for part in (tasks, scheduler)]
             try:
-                yield
+                with resources.running():
+                    yield
             finally:
                 for loop in loops:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
-                gcs.stop()
-                s3.stop()
                 store.close()
 
     app = FastAPI(title="Stand-ins", openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(AuthError, auth.refuse)
     app.add_exception_handler(StripeError, stripe.refuse)
-    app.add_exception_handler(GoogleError, refuse_as_google)
-    for part in (google, tasks, scheduler, payments, accounts, rest, gcs, iam, filestore):
+    for part in (google, tasks, scheduler, payments, accounts, rest):
         app.include_router(part.router)
+    resources.join(app)
     return app
 
 

@@ -17,10 +17,10 @@ _CHANGES = {"PUT", "POST", "DELETE"}
 class S3:
     """Listens from the start, and loads moto, which takes a second, when somebody calls.
 
-    With a journal it repeats at that moment what was done there before.
+    At that moment it repeats what its journal says was done there before.
     """
 
-    def __init__(self, port: int, journal: Path | None = None) -> None:
+    def __init__(self, port: int, journal: Path) -> None:
         self._port, self._journal = port, journal
         self._stop: Callable[[], None] | None = None
 
@@ -54,9 +54,7 @@ class S3:
             )
             from werkzeug.serving import make_server  # noqa: PLC0415
 
-            app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-            if self._journal is not None:
-                app = Journal(app, self._journal)
+            app = Journal(DomainDispatcherApplication(create_backend_app), self._journal)
             server = make_server(
                 *("127.0.0.1", self._port, app, True),
                 request_handler=MotoRequestHandler,
