@@ -32,7 +32,8 @@ SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
     "enqueue-outbox",
 )
-HOURLY_SCHEDULES = ("accrue-storage",)
+# What was used is charged before it is measured anew.
+HOURLY_SCHEDULES = ("accrue-storage", "measure-storage")
 DAILY_SCHEDULES = ("reconcile",)
 # Minutes at Google, and never none: a task has to ask again.
 _FILE_SHARE_SECONDS = 2
