@@ -27,7 +27,7 @@ USERS = [*DATABASE, "SUPABASE_URL"]
 INVOKER = [*DATABASE, "INVOKER_SERVICE_ACCOUNT", "INVOKER_AUDIENCE"]
 QUEUES = ["TASKS_LOCATION", "TASKS_TARGET_URL", "TASKS_SERVICE_ACCOUNT", "TASKS_AUDIENCE"]
 NEEDED = {
-    "register": USERS,
+    "register": [*USERS, *QUEUES],
     "organizations": USERS,
     "invitations": USERS,
     "passports": USERS,

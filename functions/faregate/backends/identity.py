@@ -1,7 +1,7 @@
 """Google's IAM: a service account for each organization, and who in Kubernetes may act as it."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -11,40 +11,46 @@ from faregate.settings import IdentitySettings
 if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
 
-# All calls of an attempt together stay below the two minutes that an attempt has.
-_TIMEOUT_SECONDS = 10
+# To connect and to answer: all calls of an attempt together take less than its two minutes.
+_TIMEOUT_SECONDS = (3, 10)
 _MAX_POLICY_ATTEMPTS = 3
 _USER = "roles/iam.workloadIdentityUser"
 # A policy that has changed since it was read.
 _CONFLICTS = (409, 412)
 # What no repetition mends.
-_REFUSALS = {400: "invalid_request", 403: "permission_denied"}
+_REFUSALS = {400: "invalid", 403: "permission_denied"}
+_PASSING = {404: "not_there_yet", 409: "conflict", 412: "conflict", 429: "too_many_requests"}
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of an attempt, as SQL wants it told.
 
-    taken: the name is somebody else's. absent: there was nothing to delete. refused: repeating is
-    of no use. passing: anything else.
+    taken: the name is another's. absent: there was nothing to delete. refused: repetition does not
+    help. unavailable: perhaps it was done, perhaps not.
     """
 
-    outcome: Literal["done", "absent", "taken", "refused", "passing"]
+    outcome: Literal["done", "absent", "taken", "refused", "unavailable"]
     email: str | None = None
     reason: str | None = None
+    cause: BaseException | None = field(default=None, compare=False)
 
 
-@dataclass
 class _IamError(Exception):
-    """An answer that is of no use, or none at all (status 0)."""
+    """A refusal, or no answer at all (status 0)."""
 
-    status: int
-    reason: str
-    is_final: bool = False
+    def __init__(self, status: int, message: object) -> None:
+        super().__init__(status, message)
+        self.status, self.message = status, str(message)
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome("refused" if self.is_final else "passing", reason=self.reason)
+        if self.status == 429 and "Maximum number" in self.message:
+            # Not a rate: the project is full.
+            return Outcome("refused", reason="quota_exceeded", cause=self)
+        if self.status in _REFUSALS:
+            return Outcome("refused", reason=_REFUSALS[self.status], cause=self)
+        return Outcome("unavailable", reason=_PASSING.get(self.status, "no_answer"), cause=self)
 
 
 class Identities:
@@ -67,19 +73,19 @@ class Identities:
 
     def _create(self, account_id: str, owner: str, workload: str) -> Outcome:
         email = self._email(account_id)
-        account = {"displayName": f"Faregate {owner}"[:100], "description": owner}
+        account = {"displayName": owner, "description": owner}
         try:
             try:
                 self._call("POST", "", {"accountId": account_id, "serviceAccount": account})
-            except _IamError as failure:
-                if failure.status != 409:
+            except _IamError as error:
+                if error.status != 409:
                     raise
                 # An earlier attempt may have made it, whose answer was lost.
                 if self._owner(email) != owner:
                     return Outcome("taken", reason="name_taken")
             self._bind(email, workload)
-        except _IamError as failure:
-            return failure.outcome
+        except _IamError as error:
+            return error.outcome
         return Outcome("done", email)
 
     def _delete(self, account_id: str, owner: str) -> Outcome:
@@ -88,8 +94,8 @@ class Identities:
             if self._owner(email) != owner:
                 return Outcome("absent")
             self._call("DELETE", f"/{email}")
-        except _IamError as failure:
-            return Outcome("absent") if failure.status == 404 else failure.outcome
+        except _IamError as error:
+            return Outcome("absent") if error.status == 404 else error.outcome
         return Outcome("done")
 
     def _bind(self, email: str, workload: str) -> None:
@@ -105,8 +111,8 @@ class Identities:
             bindings.append({"role": _USER, "members": [member]})
             try:
                 self._call("POST", f"/{email}:setIamPolicy", {"policy": policy})
-            except _IamError as failure:
-                if failure.status not in _CONFLICTS or attempt == _MAX_POLICY_ATTEMPTS:
+            except _IamError as error:
+                if error.status not in _CONFLICTS or attempt == _MAX_POLICY_ATTEMPTS:
                     raise
 
     def _owner(self, email: str) -> str:
@@ -129,12 +135,12 @@ class Identities:
             )
             document = answer.json()
         except (RequestException, GoogleAuthError, ValueError) as error:
-            raise _IamError(0, "unreachable") from error
+            raise _IamError(0, error) from error
         if not isinstance(document, dict):
-            raise _IamError(0, "unreachable")
-        if answer.status_code == 200:
-            return document
-        raise _failure(answer.status_code, document)
+            raise _IamError(0, document)
+        if answer.status_code != 200:
+            raise _IamError(answer.status_code, document.get("error"))
+        return document
 
     @cached_property
     def _session(self) -> "AuthorizedSession":
@@ -161,11 +167,3 @@ def _lets_in(binding: dict[str, Any], member: str) -> bool:
         and "condition" not in binding
         and member in binding.get("members", ())
     )
-
-
-def _failure(status: int, document: dict[str, Any]) -> _IamError:
-    if status == 429 and "Maximum number" in str(document.get("error")):
-        # Not a rate: the project is full.
-        return _IamError(status, "quota_exceeded", is_final=True)
-    reason = _REFUSALS.get(status)
-    return _IamError(status, reason or f"status_{status}", is_final=reason is not None)

@@ -1,5 +1,6 @@
 """Registration: a verified person, or an operator for a customer, gets an organization."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Body as JsonBody
@@ -7,6 +8,7 @@ from fastapi import Response
 from pydantic import Field, StringConstraints
 
 from faregate.backends.database import Database, Row
+from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer, User, new_key
 from faregate.contract import (
@@ -22,9 +24,10 @@ from faregate.contract import (
 )
 from faregate.document import refuses
 from faregate.function import Answer, Body, new_router, use
+from faregate.outbox import tell
 
 router = new_router("register")
-backends = (Database, UserTokens)
+backends = (Database, UserTokens, Tasks)
 
 
 class RegisterRequest(Body):
@@ -63,6 +66,12 @@ def _registration(row: Row, key: str, response: Response) -> Registration:
     )
 
 
+async def _tell(database: Database, tasks: Tasks) -> None:
+    """Have what comes with a registration made at once, and not within a minute."""
+    topics = ("provision_identity", "provision_storage")
+    await asyncio.gather(*(tell(database, tasks, topic) for topic in topics))
+
+
 @router.post(
     "/v1/register",
     status_code=201,
@@ -79,6 +88,7 @@ async def register(
     response: Response,
     request: RegisterRequest = JsonBody(default_factory=RegisterRequest),
     database: Database = use(Database),
+    tasks: Tasks = use(Tasks),
 ) -> Registration:
     """Register yourself: a user with a verified e-mail address becomes an organization's owner."""
     key = new_key()
@@ -90,6 +100,7 @@ async def register(
         key_prefix=key.prefix,
         idempotency_key=idempotency_key,
     )
+    await _tell(database, tasks)
     return _registration(row, key.key, response)
 
 
@@ -104,6 +115,7 @@ async def register_customer(
     idempotency_key: IdempotencyKey,
     response: Response,
     database: Database = use(Database),
+    tasks: Tasks = use(Tasks),
 ) -> Registration:
     """Register a customer of any plan by e-mail. Needs `admin`."""
     key = new_key()
@@ -118,4 +130,5 @@ async def register_customer(
         key_prefix=key.prefix,
         idempotency_key=idempotency_key,
     )
+    await _tell(database, tasks)
     return _registration(row, key.key, response)

@@ -62,5 +62,5 @@ async def provision_identity(
             reason=outcome.reason,
         )
         if not row["is_done"]:
-            raise FaregateError("unavailable")
+            raise FaregateError("unavailable") from outcome.cause
     return Provisioned.model_validate(row)
