@@ -64,7 +64,7 @@ def task(
 
 
 def now(stand_ins: StandIns) -> datetime:
-    answer = httpx.get(f"{stand_ins.layout.supabase_url}/clock", trust_env=False)
+    answer = httpx.get(f"{stand_ins.layout.supabase_url}/clock", trust_env=False, timeout=60)
     return datetime.fromisoformat(answer.json()["now"])
 
 
@@ -251,7 +251,7 @@ def test_the_clock_that_moves_calls_every_schedule_as_the_invoker(
         receiver.all(schedule)
     assert advance(stand_ins, timedelta(minutes=1)).json()["sweeps"] == 1
     for schedule in schedules:
-        (received,) = receiver.all(schedule)
+        received, *_ = receiver.all(schedule)  # a minute of real time may pass meanwhile
         assert claimed_email(stand_ins, received.headers, monkeypatch) == INVOKER
 
 
