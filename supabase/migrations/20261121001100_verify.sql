@@ -37,8 +37,8 @@ comment on column billing.verified.verified_at is 'When its books agreed (UTC).'
 --
 -- p_start is null, or the checkpoint of the only organization, from which on its transfers are
 -- summed. What was before it is immutable and was found right; not looked at again are then: what
--- each grant has left, what each hold captured and each payment brought (all three need every
--- transfer), and the transfers that brought grants before it.
+-- each grant has left, what each hold captured, each payment brought and refunds of spaces returned
+-- (all four need every transfer), and the transfers of grants and purchases before it.
 create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified)
 returns setof billing.difference
 language plpgsql
@@ -145,6 +145,12 @@ begin
         inner join billing.storage_periods as p
             on p.organization_id = s.organization_id and p.storage_id = s.id
         where p.organization_id between v_first and v_last
+    ),
+    purchases as (
+        select p.*
+        from billing.purchases as p
+        where p.organization_id between v_first and v_last
+            and (p_organization_ids is null or p.organization_id = any(p_organization_ids))
     ),
     wallets as (
         select w.*
@@ -434,6 +440,42 @@ begin
             )),
             extract(epoch from p.ends_at)
         from storage_periods as p
+
+        union all
+        select p.organization_id, 'purchase = its transfer', p.id::text,
+            p.price_micros, t.amount_micros
+        from purchases as p
+        left join transfers as t
+            on t.organization_id = p.organization_id
+            and t.sequence = p.sequence
+            and t.reason = 'space'
+            and t.debit_account = 'wallet'
+        where p.sequence > v_after
+
+        union all
+        select t.organization_id, 'space is charged for a purchase', t.sequence::text, 1, 0
+        from transfers as t
+        left join purchases as p
+            on p.organization_id = t.organization_id and p.sequence = t.sequence
+        where t.reason = 'space' and p.id is null
+
+        union all
+        select w.organization_id, 'returned for spaces = refunded purchases', null,
+            coalesce(p.price_micros, 0), coalesce(t.amount_micros, 0)
+        from wallets as w
+        left join (
+            select r.organization_id, sum(r.price_micros) as price_micros
+            from purchases as r
+            where r.refunded_at is not null
+            group by r.organization_id
+        ) as p on p.organization_id = w.organization_id
+        left join (
+            select r.organization_id, sum(r.amount_micros) as amount_micros
+            from transfers as r
+            where r.reason = 'space_refund'
+            group by r.organization_id
+        ) as t on t.organization_id = w.organization_id
+        where p_start is null
     )
     select d.organization_id, d.rule, d.subject, d.expected, d.found
     from differences as d

@@ -10,7 +10,7 @@ import pytest
 from infra.local import paths
 from infra.local.template import Database
 from tests.database.superuser import superuser_url
-from tests.money.ledger import DOLLAR, Ledger, open_ledger
+from tests.money.ledger import DOLLAR, Ledger, new_key, open_ledger
 from tests.money.storage import Storage
 
 _Break = tuple[LiteralString, set[str]]
@@ -195,6 +195,20 @@ _BREAKS: dict[str, _Break] = {
         f"update billing.storage_periods as p set ends_at = null {_OF_STATUS} = 'deleted'",
         {"storage periods adjoin"},
     ),
+    "a space that was charged otherwise": (
+        "update billing.purchases set price_micros = price_micros + 1 where refunded_at is null",
+        {"purchase = its transfer"},
+    ),
+    "a space that was charged twice": (
+        "update billing.transfers as t set reason = 'space' from billing.purchases as p"
+        " where t.organization_id = p.organization_id and t.reason = 'registration_bonus'",
+        {"space is charged for a purchase"},
+    ),
+    "a refund that was forgotten": (
+        "update billing.purchases set refunded_at = null, refund_reason = null"
+        " where refunded_at is not null",
+        {"returned for spaces = refunded purchases"},
+    ),
 }
 
 
@@ -216,6 +230,23 @@ def _rent(ledger: Ledger) -> None:
     assert statuses == [("requested",), ("grace",), ("deleted",)]
 
 
+def _buy(ledger: Ledger) -> None:
+    """Two spaces, of which one was given back."""
+    operator, customer = ledger.create_operator(), ledger.register()
+    for slug in ("web-dev", "data-science"):
+        bought = ledger.call_one(
+            "buy_space", caller=customer.caller, slug=slug, idempotency_key=new_key()
+        )
+    ledger.call_one(
+        "refund_purchase",
+        caller=operator.caller,
+        purchase_id=bought["purchase"]["id"],
+        organization_id=customer.id,
+        reason="test",
+        idempotency_key=new_key(),
+    )
+
+
 @pytest.fixture(scope="module")
 def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
     """Books in good order, and somebody who may do anything to them."""
@@ -233,6 +264,7 @@ def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
         assert ledger.sweep()["swept"] == 1
         ledger.start(customer)
         _rent(ledger)
+        _buy(ledger)
         assert ledger.differences() == []
     with psycopg.connect(superuser_url(unchanged)) as superuser:
         yield superuser
