@@ -2853,8 +2853,6 @@ create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.finish_clone(p_clone billing.clones) returns void language plpgsql set search_path=pg_catalog, pg_temp as '033f7f18a9bc081cea032f891741bef4';
 
-create function billing.finish_resize(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '707b1f858eaf92dc801040a1c83e57b1';
-
 create function billing.finish_storage_creation(p_storage billing.storage, p_outcome text, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'da189fc90820ab1635e0a97399af38fc';
 
 create function billing.finish_storage_deletion(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9f4de682f5f106b9b5d990ff7757c333';

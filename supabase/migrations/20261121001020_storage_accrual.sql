@@ -452,28 +452,6 @@ begin
 end
 $$;
 
--- billing.finish_resize: the cloud has given it a size: from now on that is charged. What is wanted
--- beyond that stays wanted.
---
--- Locks   the wallet; the caller has locked the storage resource.
-create function billing.finish_resize(
-    p_organization_id uuid, p_storage_id uuid, p_size_gb integer
-)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- Up to now it had the size before.
-    perform billing.settle_storage(p_organization_id, p_storage_id, false);
-    update billing.storage as s
-    set size_gb = p_size_gb, resize_to_gb = nullif(s.resize_to_gb, p_size_gb)
-    where s.organization_id = p_organization_id and s.id = p_storage_id;
-    perform billing.settle_storage(p_organization_id, p_storage_id, false);
-    perform billing.start_clones(p_organization_id, p_storage_id);
-end
-$$;
-
 -- api.accrue_storage: settle up to p_limit storage resources that are due. Call until more is
 -- false; two at a time, if you like. One that the cloud has not made within its hour has failed.
 --

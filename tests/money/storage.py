@@ -40,6 +40,10 @@ class Storage:
         """Charge what it cost so far, and from now on for so many GB."""
         self._do("select billing.finish_resize(%s, %s, %s)", storage_id, gb)
 
+    def settle(self, storage_id: str) -> None:
+        """Accrue, whether it is due or not."""
+        self._do("select billing.settle_storage(%s, %s, false)", storage_id)
+
     def _do(self, statement: str, storage_id: str, *values: object) -> None:
         with self.ledger.owner.transaction():
             self.ledger.run("select billing.lock_storage(%s, %s)", self.customer.id, storage_id)
