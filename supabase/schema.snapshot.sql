@@ -3033,7 +3033,7 @@ create function billing.start_clones(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ef0dbf3fb830d566bb229e6928d273d6';
 
-create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc6b2ad5d2b923c3fd26da3ea85a1b87';
+create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3883d81a31a675d8b4f534ecaee6d5ce';
 
 create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '59de1e4a4805d6ef623dcb9d1a4a7222';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;

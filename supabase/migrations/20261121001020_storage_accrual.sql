@@ -449,6 +449,7 @@ begin
     where h.organization_id = p_organization_id and h.id = p_storage_id;
     perform billing.enter_storage_period(p_organization_id, p_storage_id, v_ready_at);
     perform billing.settle_storage(p_organization_id, p_storage_id, false);
+    perform billing.start_clones(p_organization_id, p_storage_id);
 end
 $$;
 
