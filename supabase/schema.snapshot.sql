@@ -1376,6 +1376,21 @@ alter table billing.prices enable row level security;
 CREATE TRIGGER prices_append_only BEFORE DELETE OR UPDATE ON billing.prices FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER prices_no_truncate BEFORE TRUNCATE ON billing.prices FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+-- What storage costs the operator, who adds what they pay. Append-only: a new cost is a new row. No
+-- row: it is not known.
+create table billing.provider_costs (
+    kind billing.storage_kind not null, -- bucket or filestore.
+    region_id text not null, -- Where.
+    effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row of the same kind and region does.
+    gb_month_micros bigint not null, -- What a GB-month (730 hours) costs the operator, in µ$.
+    constraint provider_costs_not_negative CHECK ((gb_month_micros >= 0)),
+    constraint provider_costs_region_fkey FOREIGN KEY (kind, region_id) REFERENCES billing.regions(kind, id),
+    constraint provider_costs_pkey PRIMARY KEY (kind, region_id, effective_at)
+);
+alter table billing.provider_costs enable row level security;
+CREATE TRIGGER provider_costs_append_only BEFORE DELETE OR UPDATE ON billing.provider_costs FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER provider_costs_no_truncate BEFORE TRUNCATE ON billing.provider_costs FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 -- A space that an organization bought: it owns it until the money is given back.
 create table billing.purchases (
     organization_id uuid not null, -- The organization it belongs to.
@@ -1766,8 +1781,8 @@ create policy readers on billing.workspaces as permissive for select to authenti
 grant select (created_at, deleted_at, id, name, organization_id) on table billing.workspaces to authenticated, faregate_reader;
 
 -- Revenue by day, less what is known to have paid for it: promotional money and the payment
--- provider's fees for disputes. What the resources themselves cost is not known yet. Adds up the
--- ledger each time it is read.
+-- provider's fees for disputes. What the resources themselves cost is not in it; of storage it is in
+-- storage_cost_by_day, as far as it is known. Adds up the ledger each time it is read.
 create view ops.margin_by_day (
     day date, -- The day (UTC) of the transfers.
     revenue_micros bigint, -- What customers were charged, in µ$.
@@ -2001,7 +2016,7 @@ create view ops.payments_to_review (
 -- ten million transfers.
 create view ops.revenue_by_day (
     day date, -- The day (UTC) of the charge.
-    kind text, -- What was charged for: sessions, usage, …
+    kind text, -- What was charged for: sessions, usage, storage or spaces.
     charges bigint, -- How many charges there were.
     amount_micros bigint, -- Their sum, in µ$.
     amount_usd numeric -- Their sum, in USD.
@@ -2023,8 +2038,9 @@ create view ops.revenue_by_day (
    FROM days d
   ORDER BY day DESC, kind;
 
--- How far each cron function is behind. Those of each minute are in time below 120 seconds, the daily
--- one below an hour. What the task queues have not got or not done is in stuck_outbox.
+-- How far each cron function is behind. Those of each minute are in time below 120 seconds, those of
+-- storage below two hours, the daily one below an hour. What the task queues have not got or not done
+-- is in stuck_outbox.
 create view ops.schedule_lag (
     schedule text, -- The cron function.
     waits_for text, -- What it should have done.
@@ -2032,7 +2048,11 @@ create view ops.schedule_lag (
     due_at timestamp with time zone, -- Since when (UTC) the oldest of them has been due; null: none is.
     lag_seconds bigint -- Seconds since then; null: none is due.
 ) as
- WITH due AS (
+ WITH measurements AS (
+         SELECT COALESCE(s.measured_at, s.ready_at) + '1 day'::interval AS due_at
+           FROM billing.storage s
+          WHERE s.kind = 'bucket'::billing.storage_kind AND (s.status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status]))
+        ), due AS (
          SELECT 'sweep_sessions'::text AS schedule,
             'sessions to charge'::text AS waits_for,
             count(*) AS waiting,
@@ -2046,6 +2066,27 @@ create view ops.schedule_lag (
             min(h.due_at) AS due_at
            FROM billing.holds h
           WHERE h.kind = 'usage'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
+        UNION ALL
+         SELECT 'accrue_storage'::text AS schedule,
+            'storage to charge'::text AS waits_for,
+            count(*) AS waiting,
+            min(h.due_at) AS due_at
+           FROM billing.holds h
+          WHERE h.kind = 'storage'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
+        UNION ALL
+         SELECT 'measure_storage'::text AS schedule,
+            'buckets to measure'::text AS waits_for,
+            count(*) AS waiting,
+            min(m.due_at) AS due_at
+           FROM measurements m
+          WHERE m.due_at <= (( SELECT billing.now() AS now))
+        UNION ALL
+         SELECT 'enqueue_outbox'::text AS schedule,
+            'tasks to enqueue'::text AS waits_for,
+            count(*) AS waiting,
+            min(o.tell_at) AS due_at
+           FROM billing.outbox o
+          WHERE o.acknowledged_at IS NULL AND o.topic <> 'notification'::billing.outbox_topic AND o.tell_at <= (( SELECT billing.now() AS now))
         UNION ALL
          SELECT 'expire_grants'::text AS schedule,
             'grants to take'::text AS waits_for,
@@ -2079,21 +2120,150 @@ create view ops.schedule_lag (
     ops.age_seconds(due_at) AS lag_seconds
    FROM due d;
 
--- What should have happened outside by now: not handed to its queue within 2 minutes, or not done 10
--- minutes after its time. Notifications are read, not done, and never stuck.
+-- Every storage resource: whose, how far, its money, and what its task says. What changed last comes
+-- first.
+create view ops.storage (
+    organization_id uuid, -- Whose it is.
+    organization text, -- That organization's name.
+    id uuid, -- Its id, which its label in the cloud has, too.
+    kind billing.storage_kind, -- bucket or filestore.
+    provider billing.storage_provider, -- Who keeps it: gcs, s3 or filestore.
+    region text, -- Where it is.
+    status billing.storage_status, -- requested, provisioning, ready, grace, read_only, deletion_notice, deleting, deleted or failed.
+    status_since timestamp with time zone, -- Since when (UTC).
+    failure text, -- Why it failed, or why the last change did not succeed yet.
+    resource_name text, -- Its name in the cloud, there or not.
+    is_absent boolean, -- Whether it is certain that the cloud has none.
+    size_gb integer, -- How many GB are rented; of a bucket, its quota.
+    resize_to_gb integer, -- The size it is being given; null: none.
+    used_bytes bigint, -- What was in it when it was last measured.
+    measured_at timestamp with time zone, -- When (UTC) that was; null: not yet.
+    charged_micros bigint, -- What was charged for it, in µ$.
+    charged_usd numeric, -- What was charged for it, in USD.
+    held_micros bigint, -- What is held for it, in µ$.
+    held_usd numeric, -- What is held for it, in USD.
+    unpaid_micros bigint, -- What of its cost neither a charge nor a hold covers, in µ$.
+    unpaid_usd numeric, -- What of its cost neither a charge nor a hold covers, in USD.
+    paid_until timestamp with time zone, -- Until when (UTC) money is held for it.
+    task_id uuid, -- The last row of the outbox that was to make the cloud so; null: there was none.
+    task_attempts integer, -- How many times that task began.
+    task_failure text, -- Why its last attempt failed; null: it did not.
+    is_task_done boolean, -- Whether nothing is left for it to do.
+    created_at timestamp with time zone, -- When (UTC) it was asked for.
+    ready_at timestamp with time zone, -- When (UTC) the cloud had it; null: never.
+    deleted_at timestamp with time zone -- When (UTC) the cloud no longer had it; null: it may still have it.
+) as
+ SELECT s.organization_id,
+    o.name AS organization,
+    s.id,
+    s.kind,
+    r.provider,
+    s.region_id AS region,
+    s.status,
+    s.status_since,
+    s.failure,
+    s.resource_name,
+    s.is_absent,
+    s.size_gb,
+    s.resize_to_gb,
+    s.used_bytes,
+    s.measured_at,
+    v.charged_micros,
+    ops.usd(v.charged_micros) AS charged_usd,
+    v.held_micros,
+    ops.usd(v.held_micros) AS held_usd,
+    v.unpaid_micros,
+    ops.usd(v.unpaid_micros) AS unpaid_usd,
+    v.paid_until,
+    s.task_id,
+    t.attempts AS task_attempts,
+    t.failure AS task_failure,
+    t.acknowledged_at IS NOT NULL AS is_task_done,
+    s.created_at,
+    s.ready_at,
+    s.deleted_at
+   FROM billing.storage s
+     JOIN billing.regions r ON r.kind = s.kind AND r.id = s.region_id
+     JOIN billing.organizations o ON o.id = s.organization_id
+     JOIN api.storage v ON v.organization_id = s.organization_id AND v.id = s.id
+     LEFT JOIN billing.outbox t ON t.organization_id = s.organization_id AND t.id = s.task_id
+  ORDER BY s.status_since DESC;
+
+-- What storage cost the operator, by the rows of billing.provider_costs. File shares cost what is
+-- provisioned, and this is it. Buckets cost what is in them, of which no history is kept: theirs is
+-- what they would have cost if full, so it is not in margin_by_day. Requests and traffic are not in
+-- it. A new cost counts from the next day on. Adds up all periods each time it is read.
+create view ops.storage_cost_by_day (
+    day date, -- The day (UTC).
+    kind billing.storage_kind, -- bucket or filestore.
+    region text, -- Where.
+    gb_months numeric, -- How much was provisioned: GB for 730 hours.
+    is_upper_bound boolean, -- Whether the cloud asks for at most this, as for buckets.
+    cost_micros bigint, -- What that costs the operator, in µ$; null: not known, a row of provider_costs is missing.
+    cost_usd numeric -- What that costs the operator, in USD; null: not known.
+) as
+ WITH provisioned AS (
+         SELECT s.kind,
+            s.region_id,
+            p.billed_gb + s.included_gb AS gb,
+            p.starts_at,
+            COALESCE(lead(p.starts_at) OVER (PARTITION BY s.organization_id, s.id ORDER BY p.starts_at), s.deleted_at, ( SELECT billing.now() AS now)) AS ends_at
+           FROM billing.storage_periods p
+             JOIN billing.storage s ON s.organization_id = p.organization_id AND s.id = p.storage_id
+        ), pieces AS (
+         SELECT p.kind,
+            p.region_id,
+            d_1.day,
+            ( SELECT c.gb_month_micros
+                   FROM billing.provider_costs c
+                  WHERE c.kind = p.kind AND c.region_id = p.region_id AND c.effective_at <= GREATEST(p.starts_at, (d_1.day AT TIME ZONE 'UTC'::text))
+                  ORDER BY c.effective_at DESC
+                 LIMIT 1) AS gb_month_micros,
+            p.gb::numeric * EXTRACT(epoch FROM LEAST(p.ends_at, ((d_1.day + '1 day'::interval) AT TIME ZONE 'UTC'::text)) - GREATEST(p.starts_at, (d_1.day AT TIME ZONE 'UTC'::text))) / 2628000::numeric AS gb_months
+           FROM provisioned p
+             CROSS JOIN LATERAL generate_series(date_trunc('day'::text, (p.starts_at AT TIME ZONE 'UTC'::text)), (p.ends_at AT TIME ZONE 'UTC'::text), '1 day'::interval) d_1(day)
+        ), days AS (
+         SELECT p.day::date AS day,
+            p.kind,
+            p.region_id,
+            sum(p.gb_months) AS gb_months,
+                CASE
+                    WHEN count(*) = count(p.gb_month_micros) THEN round(sum(p.gb_months * p.gb_month_micros::numeric))::bigint
+                    ELSE NULL::bigint
+                END AS cost_micros
+           FROM pieces p
+          WHERE p.gb_months > 0::numeric
+          GROUP BY p.day, p.kind, p.region_id
+        )
+ SELECT day,
+    kind,
+    region_id AS region,
+    round(gb_months, 6) AS gb_months,
+    kind = 'bucket'::billing.storage_kind AS is_upper_bound,
+    cost_micros,
+    ops.usd(cost_micros) AS cost_usd
+   FROM days d
+  ORDER BY day DESC, kind, region_id;
+
+-- What should have happened outside by now: not handed to its queue within 2 minutes of when that was
+-- due, or not acknowledged by its function 10 minutes after its time. What is not done is handed to
+-- its queue again each hour. Notifications are read, not done, and never stuck.
 create view ops.stuck_outbox (
     organization_id uuid, -- Whose it is.
     name text, -- That organization's name.
-    id uuid, -- The row's id, and the name of its task in the queue.
+    id uuid, -- The row's id, which the name of its task in the queue contains.
     topic billing.outbox_topic, -- The task's queue and function.
     problem text, -- not enqueued, or enqueued but not done.
     payload jsonb, -- What the task is told.
+    attempts integer, -- How many times its function began, where that is counted.
+    failure text, -- Why the last attempt failed; null: it did not.
+    enqueues integer, -- How many times its queue had it.
     created_at timestamp with time zone, -- When (UTC) it was written.
     run_at timestamp with time zone, -- When (UTC) it is to be done.
     enqueued_at timestamp with time zone, -- When (UTC) the queue got it; null: not yet.
     late_seconds bigint -- How many seconds ago it was to be done; negative: there is still so much time.
 ) as
- WITH stuck AS (
+ WITH open AS (
          SELECT o_1.organization_id,
             o_1.id,
             o_1.topic,
@@ -2107,63 +2277,13 @@ create view ops.stuck_outbox (
             o_1.failure,
             o_1.acknowledged_at,
             o_1.created_at,
-            'not enqueued'::text AS problem
+                CASE
+                    WHEN o_1.tell_at < ((( SELECT billing.now() AS now)) - '00:02:00'::interval) THEN 'not enqueued'::text
+                    WHEN GREATEST(o_1.created_at, o_1.run_at) < ((( SELECT billing.now() AS now)) - '00:10:00'::interval) THEN 'not done'::text
+                    ELSE NULL::text
+                END AS problem
            FROM billing.outbox o_1
-          WHERE o_1.enqueued_at IS NULL AND o_1.topic <> 'notification'::billing.outbox_topic AND o_1.created_at < ((( SELECT billing.now() AS now)) - '00:02:00'::interval)
-        UNION ALL
-         SELECT o_1.organization_id,
-            o_1.id,
-            o_1.topic,
-            o_1.payload,
-            o_1.run_at,
-            o_1.tell_at,
-            o_1.enqueued_at,
-            o_1.enqueues,
-            o_1.attempts,
-            o_1.leased_until,
-            o_1.failure,
-            o_1.acknowledged_at,
-            o_1.created_at,
-            'not done'::text AS problem
-           FROM billing.holds h
-             JOIN billing.outbox o_1 ON o_1.organization_id = h.organization_id AND h.id::text = (o_1.payload ->> 'session_id'::text) AND o_1.run_at = h.expires_at
-          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval) AND o_1.topic = 'stop_session'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL
-        UNION ALL
-         SELECT o_1.organization_id,
-            o_1.id,
-            o_1.topic,
-            o_1.payload,
-            o_1.run_at,
-            o_1.tell_at,
-            o_1.enqueued_at,
-            o_1.enqueues,
-            o_1.attempts,
-            o_1.leased_until,
-            o_1.failure,
-            o_1.acknowledged_at,
-            o_1.created_at,
-            'not done'::text AS problem
-           FROM billing.top_ups t
-             JOIN billing.outbox o_1 ON o_1.organization_id = t.organization_id AND t.id::text = (o_1.payload ->> 'top_up_id'::text)
-          WHERE t.kind = 'automatic'::billing.top_up_kind AND (t.status = ANY (ARRAY['pending'::billing.top_up_status, 'processing'::billing.top_up_status])) AND o_1.topic = 'charge_top_up'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL AND o_1.run_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval)
-        UNION ALL
-         SELECT o_1.organization_id,
-            o_1.id,
-            o_1.topic,
-            o_1.payload,
-            o_1.run_at,
-            o_1.tell_at,
-            o_1.enqueued_at,
-            o_1.enqueues,
-            o_1.attempts,
-            o_1.leased_until,
-            o_1.failure,
-            o_1.acknowledged_at,
-            o_1.created_at,
-            'not done'::text AS problem
-           FROM api.invitations i
-             JOIN billing.outbox o_1 ON o_1.organization_id = i.organization_id AND i.id::text = (o_1.payload ->> 'invitation_id'::text)
-          WHERE i.status = 'pending'::text AND o_1.topic = 'send_invitation'::billing.outbox_topic AND o_1.enqueued_at IS NOT NULL AND o_1.run_at < ((( SELECT billing.now() AS now)) - '00:10:00'::interval)
+          WHERE o_1.acknowledged_at IS NULL AND o_1.topic <> 'notification'::billing.outbox_topic
         )
  SELECT s.organization_id,
     o.name,
@@ -2171,12 +2291,16 @@ create view ops.stuck_outbox (
     s.topic,
     s.problem,
     s.payload,
+    s.attempts,
+    s.failure,
+    s.enqueues,
     s.created_at,
     s.run_at,
     s.enqueued_at,
     ops.age_seconds(GREATEST(s.created_at, s.run_at)) AS late_seconds
-   FROM stuck s
+   FROM open s
      JOIN billing.organizations o ON o.id = s.organization_id
+  WHERE s.problem IS NOT NULL
   ORDER BY s.created_at;
 
 -- Runs that go on, or that broke off because the provider or we failed: newest first.
@@ -3096,6 +3220,6 @@ create function ops.age_seconds(p_at timestamp with time zone) returns bigint la
 
 create function ops.day(p_at timestamp with time zone) returns date language sql immutable parallel safe as '1704f872df9ab5004833db9ecb6025d7';
 
-create function ops.revenue_kind(p_account billing.account) returns text language sql immutable parallel safe as 'ee98ed1f7589538d8bd813fd30c4f09c';
+create function ops.revenue_kind(p_account billing.account) returns text language sql immutable parallel safe as 'fe4c18201cd99446e3d99e95dd343af5';
 
 create function ops.usd(p_micros bigint) returns numeric language sql immutable parallel safe as 'e752b5e739d1b48ce6294128aadb82bf';

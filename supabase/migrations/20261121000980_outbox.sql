@@ -64,7 +64,7 @@ select
     coalesce(o.payload ->> 'amount_micros', o.payload ->> 'debt_micros')::bigint as amount_micros,
     (o.payload ->> 'top_up_id')::uuid as top_up_id,
     (o.payload ->> 'storage_id')::uuid as storage_id,
-    (o.payload ->> 'until')::timestamptz as until,
+    (o.payload ->> 'until')::timestamptz as until, -- noqa: RF04
     o.created_at
 from billing.outbox as o
 where o.topic = 'notification';

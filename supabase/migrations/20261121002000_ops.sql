@@ -38,6 +38,8 @@ immutable parallel safe
 return case p_account
     when 'revenue_sessions' then 'sessions'
     when 'revenue_usage' then 'usage'
+    when 'revenue_storage' then 'storage'
+    when 'revenue_spaces' then 'spaces'
 end;
 
 -- How many days and kinds there are: not knowing it, Postgres sorts the whole ledger.
@@ -68,7 +70,8 @@ comment on view ops.revenue_by_day is
 'What customers were charged, by day and kind. Adds up the ledger each time it is read: seconds for
 ten million transfers.';
 comment on column ops.revenue_by_day.day is 'The day (UTC) of the charge.';
-comment on column ops.revenue_by_day.kind is 'What was charged for: sessions, usage, …';
+comment on column ops.revenue_by_day.kind is
+'What was charged for: sessions, usage, storage or spaces.';
 comment on column ops.revenue_by_day.charges is 'How many charges there were.';
 comment on column ops.revenue_by_day.amount_micros is 'Their sum, in µ$.';
 comment on column ops.revenue_by_day.amount_usd is 'Their sum, in USD.';
@@ -132,8 +135,8 @@ from days as d
 order by d.day desc;
 comment on view ops.margin_by_day is
 'Revenue by day, less what is known to have paid for it: promotional money and the payment
-provider''s fees for disputes. What the resources themselves cost is not known yet. Adds up the
-ledger each time it is read.';
+provider''s fees for disputes. What the resources themselves cost is not in it; of storage it is in
+storage_cost_by_day, as far as it is known. Adds up the ledger each time it is read.';
 comment on column ops.margin_by_day.day is 'The day (UTC) of the transfers.';
 comment on column ops.margin_by_day.revenue_micros is 'What customers were charged, in µ$.';
 comment on column ops.margin_by_day.revenue_usd is 'What customers were charged, in USD.';
@@ -308,62 +311,18 @@ comment on column ops.wallets_running_dry.dry_at is 'When (UTC) that is spent.';
 comment on column ops.wallets_running_dry.auto_top_up is
 'Whether its card is charged before: active. It is not: capped (for this month), paused, none.';
 
--- The outbox knows what was handed to the queue, and not what the queue did. Whether that is done
--- shows where it was to be done: the session has ended, the top-up is paid or has failed, the mail
--- is sent.
 create view ops.stuck_outbox as
-with stuck as (
+with open as (
     select
         o.*,
-        'not enqueued' as problem
+        case
+            when o.tell_at < (select billing.now()) - interval '2 minutes' then 'not enqueued'
+            when
+                greatest(o.created_at, o.run_at) < (select billing.now()) - interval '10 minutes'
+                then 'not done'
+        end as problem
     from billing.outbox as o
-    where
-        o.enqueued_at is null
-        and o.topic <> 'notification'
-        and o.created_at < (select billing.now()) - interval '2 minutes'
-    union all
-    select
-        o.*,
-        'not done' as problem
-    from billing.holds as h
-    inner join billing.outbox as o
-        on
-            o.organization_id = h.organization_id
-            and h.id::text = o.payload ->> 'session_id'
-            -- Else its end has moved since.
-            and o.run_at = h.expires_at
-    where
-        h.kind = 'session'
-        and h.due_at < (select billing.now()) - interval '10 minutes'
-        and o.topic = 'stop_session'
-        and o.enqueued_at is not null
-    union all
-    select
-        o.*,
-        'not done' as problem
-    from billing.top_ups as t
-    inner join billing.outbox as o
-        on o.organization_id = t.organization_id and t.id::text = o.payload ->> 'top_up_id'
-    where
-        t.kind = 'automatic'
-        and t.status in ('pending', 'processing')
-        and o.topic = 'charge_top_up'
-        and o.enqueued_at is not null
-        and o.run_at < (select billing.now()) - interval '10 minutes'
-    union all
-    select
-        o.*,
-        'not done' as problem
-    from api.invitations as i
-    inner join billing.outbox as o
-        on
-            o.organization_id = i.organization_id
-            and i.id::text = o.payload ->> 'invitation_id'
-    where
-        i.status = 'pending'
-        and o.topic = 'send_invitation'
-        and o.enqueued_at is not null
-        and o.run_at < (select billing.now()) - interval '10 minutes'
+    where o.acknowledged_at is null and o.topic <> 'notification'
 )
 
 select
@@ -373,27 +332,234 @@ select
     s.topic,
     s.problem,
     s.payload,
+    s.attempts,
+    s.failure,
+    s.enqueues,
     s.created_at,
     s.run_at,
     s.enqueued_at,
     ops.age_seconds(greatest(s.created_at, s.run_at)) as late_seconds
-from stuck as s
+from open as s
 inner join billing.organizations as o on o.id = s.organization_id
+where s.problem is not null
 order by s.created_at asc;
 comment on view ops.stuck_outbox is
-'What should have happened outside by now: not handed to its queue within 2 minutes, or not done 10
-minutes after its time. Notifications are read, not done, and never stuck.';
+'What should have happened outside by now: not handed to its queue within 2 minutes of when that was
+due, or not acknowledged by its function 10 minutes after its time. What is not done is handed to
+its queue again each hour. Notifications are read, not done, and never stuck.';
 comment on column ops.stuck_outbox.organization_id is 'Whose it is.';
 comment on column ops.stuck_outbox.name is 'That organization''s name.';
-comment on column ops.stuck_outbox.id is 'The row''s id, and the name of its task in the queue.';
+comment on column ops.stuck_outbox.id is
+'The row''s id, which the name of its task in the queue contains.';
 comment on column ops.stuck_outbox.topic is 'The task''s queue and function.';
 comment on column ops.stuck_outbox.problem is 'not enqueued, or enqueued but not done.';
+comment on column ops.stuck_outbox.attempts is
+'How many times its function began, where that is counted.';
+comment on column ops.stuck_outbox.failure is 'Why the last attempt failed; null: it did not.';
+comment on column ops.stuck_outbox.enqueues is 'How many times its queue had it.';
 comment on column ops.stuck_outbox.payload is 'What the task is told.';
 comment on column ops.stuck_outbox.created_at is 'When (UTC) it was written.';
 comment on column ops.stuck_outbox.run_at is 'When (UTC) it is to be done.';
 comment on column ops.stuck_outbox.enqueued_at is 'When (UTC) the queue got it; null: not yet.';
 comment on column ops.stuck_outbox.late_seconds is
 'How many seconds ago it was to be done; negative: there is still so much time.';
+
+create table billing.provider_costs (
+    kind billing.storage_kind not null,
+    region_id text not null,
+    effective_at timestamptz not null,
+    gb_month_micros bigint not null,
+    primary key (kind, region_id, effective_at),
+    constraint provider_costs_region_fkey foreign key (kind, region_id)
+    references billing.regions (kind, id),
+    constraint provider_costs_not_negative check (gb_month_micros >= 0)
+);
+alter table billing.provider_costs enable row level security;
+create trigger provider_costs_append_only before update or delete on billing.provider_costs
+for each row execute function billing.refuse_change();
+create trigger provider_costs_no_truncate before truncate on billing.provider_costs
+for each statement execute function billing.refuse_change();
+comment on table billing.provider_costs is
+'What storage costs the operator, who adds what they pay. Append-only: a new cost is a new row. No
+row: it is not known.';
+comment on column billing.provider_costs.kind is 'bucket or filestore.';
+comment on column billing.provider_costs.region_id is 'Where.';
+comment on column billing.provider_costs.effective_at is
+'From then on (UTC) it counts, until a later row of the same kind and region does.';
+comment on column billing.provider_costs.gb_month_micros is
+'What a GB-month (730 hours) costs the operator, in µ$.';
+
+-- Google's list price of the Standard class. What a file share costs depends on how it is
+-- configured: there is no row for it until the operator adds one.
+insert into billing.provider_costs (kind, region_id, effective_at, gb_month_micros)
+values
+('bucket', 'europe-west4', '2026-01-01T00:00:00Z', 20000),
+('bucket', 'us-central1', '2026-01-01T00:00:00Z', 20000);
+
+create view ops.storage as
+select
+    s.organization_id,
+    o.name as organization,
+    s.id,
+    s.kind,
+    r.provider,
+    s.region_id as region,
+    s.status,
+    s.status_since,
+    s.failure,
+    s.resource_name,
+    s.is_absent,
+    s.size_gb,
+    s.resize_to_gb,
+    s.used_bytes,
+    s.measured_at,
+    v.charged_micros,
+    ops.usd(v.charged_micros) as charged_usd,
+    v.held_micros,
+    ops.usd(v.held_micros) as held_usd,
+    v.unpaid_micros,
+    ops.usd(v.unpaid_micros) as unpaid_usd,
+    v.paid_until,
+    s.task_id,
+    t.attempts as task_attempts,
+    t.failure as task_failure,
+    t.acknowledged_at is not null as is_task_done,
+    s.created_at,
+    s.ready_at,
+    s.deleted_at
+from billing.storage as s
+inner join billing.regions as r on r.kind = s.kind and r.id = s.region_id
+inner join billing.organizations as o on o.id = s.organization_id
+inner join api.storage as v on v.organization_id = s.organization_id and v.id = s.id
+left join billing.outbox as t on t.organization_id = s.organization_id and t.id = s.task_id
+order by s.status_since desc;
+comment on view ops.storage is
+'Every storage resource: whose, how far, its money, and what its task says. What changed last comes
+first.';
+comment on column ops.storage.organization_id is 'Whose it is.';
+comment on column ops.storage.organization is 'That organization''s name.';
+comment on column ops.storage.id is 'Its id, which its label in the cloud has, too.';
+comment on column ops.storage.kind is 'bucket or filestore.';
+comment on column ops.storage.provider is 'Who keeps it: gcs, s3 or filestore.';
+comment on column ops.storage.region is 'Where it is.';
+comment on column ops.storage.status is
+'requested, provisioning, ready, grace, read_only, deletion_notice, deleting, deleted or failed.';
+comment on column ops.storage.status_since is 'Since when (UTC).';
+comment on column ops.storage.failure is
+'Why it failed, or why the last change did not succeed yet.';
+comment on column ops.storage.resource_name is 'Its name in the cloud, there or not.';
+comment on column ops.storage.is_absent is 'Whether it is certain that the cloud has none.';
+comment on column ops.storage.size_gb is 'How many GB are rented; of a bucket, its quota.';
+comment on column ops.storage.resize_to_gb is 'The size it is being given; null: none.';
+comment on column ops.storage.used_bytes is 'What was in it when it was last measured.';
+comment on column ops.storage.measured_at is 'When (UTC) that was; null: not yet.';
+comment on column ops.storage.charged_micros is 'What was charged for it, in µ$.';
+comment on column ops.storage.charged_usd is 'What was charged for it, in USD.';
+comment on column ops.storage.held_micros is 'What is held for it, in µ$.';
+comment on column ops.storage.held_usd is 'What is held for it, in USD.';
+comment on column ops.storage.unpaid_micros is
+'What of its cost neither a charge nor a hold covers, in µ$.';
+comment on column ops.storage.unpaid_usd is
+'What of its cost neither a charge nor a hold covers, in USD.';
+comment on column ops.storage.paid_until is 'Until when (UTC) money is held for it.';
+comment on column ops.storage.task_id is
+'The last row of the outbox that was to make the cloud so; null: there was none.';
+comment on column ops.storage.task_attempts is 'How many times that task began.';
+comment on column ops.storage.task_failure is 'Why its last attempt failed; null: it did not.';
+comment on column ops.storage.is_task_done is 'Whether nothing is left for it to do.';
+comment on column ops.storage.created_at is 'When (UTC) it was asked for.';
+comment on column ops.storage.ready_at is 'When (UTC) the cloud had it; null: never.';
+comment on column ops.storage.deleted_at is
+'When (UTC) the cloud no longer had it; null: it may still have it.';
+
+-- From ready until the cloud confirmed it gone, also while nobody pays any more. What a period was
+-- charged for plus what was included is at least what was rented.
+create view ops.storage_cost_by_day as
+with provisioned as (
+    select
+        s.kind,
+        s.region_id,
+        p.billed_gb + s.included_gb as gb,
+        p.starts_at,
+        coalesce(
+            lead(p.starts_at) over (partition by s.organization_id, s.id order by p.starts_at),
+            s.deleted_at,
+            (select billing.now())
+        ) as ends_at
+    from billing.storage_periods as p
+    inner join billing.storage as s on s.organization_id = p.organization_id and s.id = p.storage_id
+),
+
+pieces as (
+    select
+        p.kind,
+        p.region_id,
+        d.day,
+        (
+            select c.gb_month_micros
+            from billing.provider_costs as c
+            where
+                c.kind = p.kind
+                and c.region_id = p.region_id
+                and c.effective_at <= greatest(p.starts_at, d.day at time zone 'UTC')
+            order by c.effective_at desc
+            limit 1
+        ) as gb_month_micros,
+        p.gb * extract(
+            epoch from
+            least(p.ends_at, (d.day + interval '1 day') at time zone 'UTC')
+            - greatest(p.starts_at, d.day at time zone 'UTC')
+        ) / 2628000 as gb_months
+    from provisioned as p
+    cross join
+        lateral generate_series(
+            date_trunc('day', p.starts_at at time zone 'UTC'),
+            p.ends_at at time zone 'UTC',
+            interval '1 day'
+        ) as d (day)
+),
+
+days as (
+    select
+        p.day::date as day,
+        p.kind,
+        p.region_id,
+        sum(p.gb_months) as gb_months,
+        case
+            when count(*) = count(p.gb_month_micros)
+                then round(sum(p.gb_months * p.gb_month_micros))::bigint
+        end as cost_micros
+    from pieces as p
+    where p.gb_months > 0
+    group by p.day, p.kind, p.region_id
+)
+
+select
+    d.day,
+    d.kind,
+    d.region_id as region,
+    round(d.gb_months, 6) as gb_months,
+    d.kind = 'bucket' as is_upper_bound,
+    d.cost_micros,
+    ops.usd(d.cost_micros) as cost_usd
+from days as d
+order by d.day desc, d.kind asc, d.region_id asc;
+comment on view ops.storage_cost_by_day is
+'What storage cost the operator, by the rows of billing.provider_costs. File shares cost what is
+provisioned, and this is it. Buckets cost what is in them, of which no history is kept: theirs is
+what they would have cost if full, so it is not in margin_by_day. Requests and traffic are not in
+it. A new cost counts from the next day on. Adds up all periods each time it is read.';
+comment on column ops.storage_cost_by_day.day is 'The day (UTC).';
+comment on column ops.storage_cost_by_day.kind is 'bucket or filestore.';
+comment on column ops.storage_cost_by_day.region is 'Where.';
+comment on column ops.storage_cost_by_day.gb_months is
+'How much was provisioned: GB for 730 hours.';
+comment on column ops.storage_cost_by_day.is_upper_bound is
+'Whether the cloud asks for at most this, as for buckets.';
+comment on column ops.storage_cost_by_day.cost_micros is
+'What that costs the operator, in µ$; null: not known, a row of provider_costs is missing.';
+comment on column ops.storage_cost_by_day.cost_usd is
+'What that costs the operator, in USD; null: not known.';
 
 create view ops.open_discrepancies as
 select
@@ -580,7 +746,13 @@ comment on column ops.paused_auto_top_ups.running_sessions is 'How many of its s
 
 -- The conditions are those by which the cron functions pick what is due.
 create view ops.schedule_lag as
-with due as (
+with measurements as (
+    select coalesce(s.measured_at, s.ready_at) + interval '1 day' as due_at
+    from billing.storage as s
+    where s.kind = 'bucket' and s.status in ('ready', 'grace', 'read_only', 'deletion_notice')
+),
+
+due as (
     select
         'sweep_sessions' as schedule,
         'sessions to charge' as waits_for,
@@ -596,6 +768,33 @@ with due as (
         min(h.due_at) as due_at
     from billing.holds as h
     where h.kind = 'usage' and h.due_at <= (select billing.now())
+    union all
+    select
+        'accrue_storage' as schedule,
+        'storage to charge' as waits_for,
+        count(*) as waiting,
+        min(h.due_at) as due_at
+    from billing.holds as h
+    where h.kind = 'storage' and h.due_at <= (select billing.now())
+    union all
+    select
+        'measure_storage' as schedule,
+        'buckets to measure' as waits_for,
+        count(*) as waiting,
+        min(m.due_at) as due_at
+    from measurements as m
+    where m.due_at <= (select billing.now())
+    union all
+    select
+        'enqueue_outbox' as schedule,
+        'tasks to enqueue' as waits_for,
+        count(*) as waiting,
+        min(o.tell_at) as due_at
+    from billing.outbox as o
+    where
+        o.acknowledged_at is null
+        and o.topic <> 'notification'
+        and o.tell_at <= (select billing.now())
     union all
     select
         'expire_grants' as schedule,
@@ -642,8 +841,9 @@ select
     ops.age_seconds(d.due_at) as lag_seconds
 from due as d;
 comment on view ops.schedule_lag is
-'How far each cron function is behind. Those of each minute are in time below 120 seconds, the daily
-one below an hour. What the task queues have not got or not done is in stuck_outbox.';
+'How far each cron function is behind. Those of each minute are in time below 120 seconds, those of
+storage below two hours, the daily one below an hour. What the task queues have not got or not done
+is in stuck_outbox.';
 comment on column ops.schedule_lag.schedule is 'The cron function.';
 comment on column ops.schedule_lag.waits_for is 'What it should have done.';
 comment on column ops.schedule_lag.waiting is 'How many of these are due now.';

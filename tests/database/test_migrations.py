@@ -37,6 +37,7 @@ _EXCEPTIONS = {
     ("function_search_path_mutable", "billing.storage_next_status"): _BOUND,
     ("function_search_path_mutable", "billing.uuidv7"): _BOUND,
     ("function_search_path_mutable", "billing.window_cost"): _BOUND,
+    ("function_search_path_mutable", "billing.task_name"): _BOUND,
     ("function_search_path_mutable", "ops.age_seconds"): _BOUND,
     ("function_search_path_mutable", "ops.day"): _BOUND,
     ("function_search_path_mutable", "ops.revenue_kind"): _BOUND,

@@ -20,6 +20,7 @@ from tests.money.desk import Desk
 from tests.money.ledger import DOLLAR, Customer, Ledger, Row, checkout_event, open_ledger
 from tests.money.news import reversal_event
 from tests.money.purse import Reversal
+from tests.money.storage import Storage
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -274,12 +275,79 @@ def test_what_the_queue_was_not_told_or_did_not_do_is_stuck(ledger: Ledger) -> N
     _pass(ledger, timedelta(seconds=1))
     assert ledger.fetch(query) == [("stop_session", "not enqueued", session, 121 - 600)]
     (waiting,) = ledger.call("list_outbox", topic="stop_session", limit=10)
-    ledger.call("mark_enqueued", organization_ids=[waiting["organization_id"]], ids=[waiting["id"]])
+    _note(ledger, waiting)
     assert ledger.fetch(query) == []
     _pass(ledger, timedelta(minutes=18))
     assert ledger.fetch(query) == [("stop_session", "not done", session, 481 + 120)]
-    assert ledger.sweep()["closed"] == 1
+    # An hour after its time it is to be told again, under another name.
+    _pass(ledger, timedelta(seconds=2998))
+    assert ledger.call("list_outbox", topic="stop_session", limit=10) == []
+    _pass(ledger, timedelta(seconds=1))
+    (again,) = ledger.call("list_outbox", topic="stop_session", limit=10)
+    assert again == waiting | {"name": waiting["name"] + "-1"}
+    _pass(ledger, timedelta(seconds=121))
+    assert ledger.fetch(query)[0][1] == "not enqueued"
+    _note(ledger, again)
+    assert ledger.fetch("select problem, enqueues from ops.stuck_outbox") == [("not done", 2)]
+    ledger.call_one("sweep_session", **waiting["payload"])
     assert ledger.fetch(query) == []
+    assert ledger.fetch_one("select close_reason from billing.sessions") == ("expired",)
+
+
+def _note(ledger: Ledger, row: Row) -> None:
+    ledger.call("mark_enqueued", organization_ids=[row["organization_id"]], ids=[row["id"]])
+
+
+def test_what_fails_again_and_again_is_told_with_the_reason(ledger: Ledger) -> None:
+    customer = ledger.register()
+    bucket = Storage(ledger, customer).ask(10)
+    (task_id,) = ledger.fetch_one("select task_id from billing.storage")
+    ledger.run("update billing.outbox set attempts = 3, failure = 'quota'")
+    _pass(ledger, timedelta(minutes=11))
+    assert ledger.fetch(
+        "select name, topic::text, problem, attempts, failure from ops.stuck_outbox"
+    ) == [("Acme", "provision_storage", "not enqueued", 3, "quota")]
+    (row,) = _rows(ledger, "select * from ops.storage")
+    assert (str(row["id"]), row["organization"], row["provider"]) == (bucket, "Acme", "gcs")
+    assert (row["task_id"], row["task_attempts"], row["task_failure"]) == (task_id, 3, "quota")
+    assert (row["status"], row["is_task_done"], row["is_absent"]) == ("requested", False, True)
+
+
+def test_what_storage_costs_the_operator_is_told_by_day(ledger: Ledger) -> None:
+    customer = ledger.register()
+    ledger.credit(customer, 1000 * DOLLAR)
+    storage = Storage(ledger, customer)
+    bucket = storage.rent(73)
+    share = storage.ask(1024, "filestore")
+    _pass(ledger, 12 * HOUR)
+    storage.start(share)
+    storage.grow(bucket, 146)
+    _pass(ledger, 24 * HOUR)
+    storage.end(share)  # the cloud has it for six hours more
+    _pass(ledger, 6 * HOUR)
+    ledger.run("update billing.storage set deleted_at = billing.now() where id = %s", share)
+    _pass(ledger, 30 * HOUR)
+    query: LiteralString = (
+        "select day, kind::text, round(730 * gb_months)::int, is_upper_bound, cost_micros"
+        " from ops.storage_cost_by_day order by kind, day"
+    )
+    first, second, third = (START.date() + day * DAY for day in range(3))
+    buckets: list[tuple[object, ...]] = [
+        (first, "bucket", (73 + 146) * 12, True, 72_000),
+        (second, "bucket", 146 * 24, True, 96_000),
+        (third, "bucket", 146 * 24, True, 96_000),
+    ]
+    shares: list[tuple[object, ...]] = [
+        (first, "filestore", 1024 * 12, False, None),
+        (second, "filestore", 1024 * 18, False, None),
+    ]
+    assert ledger.fetch(query) == buckets + shares
+    ledger.run(
+        "insert into billing.provider_costs values ('filestore', 'us-central1', %s, 730000)",
+        START + DAY,
+    )
+    shares[1] = (second, "filestore", 1024 * 18, False, 1024 * 18 * 1000)
+    assert ledger.fetch(query) == buckets + shares
 
 
 def test_a_notification_is_never_stuck(ledger: Ledger) -> None:
@@ -355,11 +423,14 @@ def test_cron_functions_that_are_behind_are_told(ledger: Ledger) -> None:
     desk = _desk(ledger, customer)
     query: LiteralString = "select schedule, waiting, lag_seconds from ops.schedule_lag"
     idle = [
-        *[("sweep_sessions", 0, None), ("expire_holds", 0, None), ("expire_grants", 0, None)],
+        *[("sweep_sessions", 0, None), ("expire_holds", 0, None), ("accrue_storage", 0, None)],
+        *[("measure_storage", 0, None), ("enqueue_outbox", 0, None), ("expire_grants", 0, None)],
         *[("expire_grants", 0, None), ("reconcile", 0, None)],
     ]
     assert ledger.fetch(query) == idle
     ledger.start(customer)
+    Storage(ledger, customer).rent(1)
+    ledger.run("update billing.outbox set acknowledged_at = billing.now()")
     desk.open(ledger, DOLLAR, 600)
     desk.give(ledger, DOLLAR, expires_in=1200)
     desk.give(ledger, DOLLAR, effective_in=900)
@@ -371,12 +442,14 @@ def test_cron_functions_that_are_behind_are_told(ledger: Ledger) -> None:
     _pass(ledger, DAY)
     assert ledger.fetch(query) == [
         *[("sweep_sessions", 1, 86400 - 300), ("expire_holds", 1, 86400 - 600)],
+        *[("accrue_storage", 1, 43200), ("measure_storage", 1, 0), ("enqueue_outbox", 0, None)],
         *[("expire_grants", 1, 86400 - 1200), ("expire_grants", 1, 86400 - 900)],
         ("reconcile", 1, 0),
     ]
     ledger.sweep()
-    for function in ("expire_holds", "start_grants", "expire_grants"):
+    for function in ("expire_holds", "start_grants", "expire_grants", "accrue_storage"):
         ledger.call_one(function, limit=10)
+    ledger.run("update billing.storage set measured_at = billing.now()")
     run = ledger.call_one(
         "start_scheduled_reconciliation", window_start=START - 2 * DAY, window_end=START + DAY
     )

@@ -34,7 +34,11 @@ def _start(
 
 
 def _is_done(platform: Platform) -> bool:
-    return bool(platform.value("select acknowledged_at is not null from billing.outbox"))
+    return bool(
+        platform.value(
+            "select acknowledged_at is not null from billing.outbox where topic = 'stop_session'"
+        )
+    )
 
 
 def test_early_it_is_asked_to_come_again(

@@ -33,6 +33,8 @@ class Invitations:
         self._cron = function("enqueue_outbox", TASKS_LOCATION=self._location)
         self.worker = function("send_invitation")
         self.organization = platform.organization(usd=5)
+        # What else new organizations have done is not of interest here.
+        platform.run("delete from billing.outbox where topic <> 'send_invitation'")
         self.owner = self.member("owner")
 
     @staticmethod

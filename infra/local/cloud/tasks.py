@@ -17,9 +17,9 @@ from infra.local.cloud.store import Document, Store
 
 log = logging.getLogger(__name__)
 
-# What a queue has unless it is told otherwise.
-_MAX_ATTEMPTS = 100
-_MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS, _MAX_DOUBLINGS = 0.1, 3600, 16
+# As the README has every queue made: it gives up about when the outbox tells it again.
+_MAX_ATTEMPTS = 60
+_MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS, _MAX_DOUBLINGS = 0.1, 60, 16
 _MAX_CONCURRENT = 32
 _POLL_SECONDS = 0.2
 # The client sends enumerations as numbers.
