@@ -324,6 +324,7 @@ begin
             and s.applied_principal is distinct from p_email
         order by s.id
     loop
+        perform billing.lock_storage(p_organization_id, v_storage_id);
         perform billing.drive_storage(p_organization_id, v_storage_id);
     end loop;
 end

@@ -1,5 +1,6 @@
 """Storage that is rented, and the queue that delivers its tasks; straight, without a customer."""
 
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -15,8 +16,12 @@ class Provisioning:
 
     def __init__(self, platform: Platform, function: Load) -> None:
         self.platform, self.function = platform, function
-        self.worker = function("provision_storage")
         self.organization = platform.organization("pro", usd=1000)
+
+    @cached_property
+    def worker(self) -> Client:
+        """Give the function that the queue calls."""
+        return self.function("provision_storage")
 
     def rent(
         self,

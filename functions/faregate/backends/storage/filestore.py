@@ -109,8 +109,9 @@ class Filestore:
                 timeout=CALL_SECONDS,
                 retry=None,
             )
-        except Conflict:
-            return PENDING  # the next attempt looks whose it is
+        except Conflict as error:
+            # The next attempt looks whose it is.
+            return Outcome("unavailable", "conflict", cause=error)
         return Outcome("pending", operation=made.operation.name)
 
     def _change(self, instance: Instance, wanted: Wanted) -> Outcome:

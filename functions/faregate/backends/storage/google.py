@@ -39,7 +39,7 @@ def outcome(error: BaseException) -> Outcome:
     words.add(error.reason)
     # Filestore's own allowances come without a word of theirs, but always so:
     # https://cloud.google.com/filestore/docs/quotas
-    is_allowance = bool(words & _QUOTAS) or "Quota limit '" in str(error)
+    is_allowance = bool(words & _QUOTAS) or "Quota limit " in str(error)
     return _outcome(int(error.code or 500), words, error, is_allowance=is_allowance)
 
 
