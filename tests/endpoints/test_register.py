@@ -1,12 +1,15 @@
 """register: an organization for a verified person, and for a customer of an operator."""
 
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
+from tests.harness.identities import Identities
+from tests.harness.invitations import DAY
 from tests.harness.platform import Platform
+from tests.harness.storage import make_ready
 
 NEW_CUSTOMER = {"email": "Customer@Example.com", "plan": "enterprise"}
 
@@ -258,3 +261,101 @@ def test_an_owner_is_no_operator(client: Client, platform: Platform) -> None:
             403,
             "permission_denied",
         )
+
+
+# What comes with it.
+
+
+def _initial(platform: Platform, organization_id: str) -> list[tuple[Any, ...]]:
+    return platform.fetch(
+        "select kind, name, size_gb, included_gb, status, created_by from billing.storage"
+        " where organization_id = %s",
+        organization_id,
+    )
+
+
+GIVEN = [("bucket", "initial", 5, 5, "requested", "registration")]
+
+
+def test_an_identity_and_a_bucket_follow_and_their_queues_are_told_at_once(
+    platform: Platform, function: Load
+) -> None:
+    parts = Identities(platform, function)
+    organization = parts.register()
+    assert parts.read(organization)["status"] == "requested"
+    assert _initial(platform, organization.id) == GIVEN
+    parts.strike()
+    for topic in ("provision_identity", "provision_storage"):
+        (task,) = parts.tasks(topic)
+        assert task["organization_id"] == organization.id
+
+
+def test_the_bucket_costs_nothing(platform: Platform, function: Load) -> None:
+    organization = Identities(platform, function).register()
+    storage_id = platform.value("select id::text from billing.storage")
+    make_ready(platform.owner, organization.id, storage_id)
+    for _ in range(31):
+        platform.advance(DAY)
+        platform.run("select api.accrue_storage(100)")
+    assert platform.wallet(organization) == (5_000_000, 0)
+    assert platform.value("select status::text from billing.storage") == "ready"
+
+
+def test_one_mailbox_has_the_bucket_once(client: Client, platform: Platform) -> None:
+    first, second = (
+        done(client.post("/v1/register", {}, by=platform.user(email).token), 201)
+        for email in ("a@example.com", "a+tag@example.com")
+    )
+    assert _initial(platform, first["organization"]["id"]) == GIVEN
+    assert _initial(platform, second["organization"]["id"]) == []
+
+
+def test_a_customer_has_both_before_the_claim_and_no_more_after_it(
+    client: Client, platform: Platform, function: Load
+) -> None:
+    operator = platform.operator()
+    made = done(client.post("/v1/register/customers", NEW_CUSTOMER, by=operator.passport), 201)
+    organization_id, key = made["organization"]["id"], made["passport"]["key"]
+    assert _initial(platform, organization_id) == GIVEN
+    assert done(function("identity").get("/v1/identity", by=key))["status"] == "requested"
+    user = platform.user("customer@example.com")
+    done(client.post("/v1/register", {}, by=user.token), 201)
+    assert _initial(platform, organization_id) == GIVEN
+    assert platform.value("select count(*) from billing.identities") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from billing.regions",
+        "update billing.regions set is_open = false",
+        "update billing.regions set min_gb = 100",
+        "delete from billing.storage_limits",
+        "update billing.storage_limits set max_gb = 1",
+        "alter table billing.prices disable trigger user; delete from billing.prices",
+    ],
+)
+def test_what_cannot_be_given_costs_nobody_the_registration_or_the_bonus(
+    client: Client, platform: Platform, change: LiteralString
+) -> None:
+    platform.alter(change)
+    user = platform.user()
+    made = done(client.post("/v1/register", {}, by=user.token), 201)
+    assert made["wallet"]["settled"] == "5.000000"
+    assert _initial(platform, made["organization"]["id"]) == []
+
+
+def test_a_queue_that_is_away_costs_nobody_the_registration(
+    platform: Platform, function: Load
+) -> None:
+    client = function("register", TASKS_API_URL="http://127.0.0.1:9")
+    made = done(client.post("/v1/register", {}, by=platform.user().token), 201)
+    assert made["wallet"]["settled"] == "5.000000"
+    waiting = "select topic::text from billing.outbox where enqueued_at is null order by 1"
+    assert platform.fetch(waiting) == [("provision_identity",), ("provision_storage",)]
+
+
+def test_a_plan_without_them_gives_neither(client: Client, platform: Platform) -> None:
+    platform.alter("update billing.plans set has_identity = false, initial_storage_gb = 0")
+    done(client.post("/v1/register", {}, by=platform.user().token), 201)
+    assert platform.value("select count(*) from billing.outbox") == 0
