@@ -65,6 +65,7 @@ FUNCTIONS = {
     "stop_session": "tasks",
     "charge_top_up": "tasks",
     "send_invitation": "tasks",
+    "clone_space": "tasks",
     "provision_identity": "tasks",
     "provision_storage": "tasks",
 }

@@ -12,7 +12,7 @@ from tests.harness.platform import Organization, Platform
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spaces:
     """The function, and buckets and workspaces that tests of it need."""
 

@@ -42,10 +42,11 @@ _ROLES = {"write": "roles/storage.objectUser", "read": "roles/storage.objectView
 _BATCH_OBJECTS = 100
 
 # The queue repeats, not the client: of its many attempts we would not know what they did.
-_ONCE = {"timeout": CALL_SECONDS, "retry": None}
+ONCE = {"timeout": CALL_SECONDS, "retry": None}
 
 
-def _connect(settings: BucketSettings) -> Client:
+def connect(settings: BucketSettings) -> Client:
+    """Give the client of a project's buckets."""
     url = str(settings.storage_api_url).rstrip("/")
     return Client(
         project=settings.google_project,
@@ -58,7 +59,7 @@ class Gcs:
     """Makes, changes and deletes buckets of one project."""
 
     def __init__(self, settings: BucketSettings) -> None:
-        self._client = _connect(settings)
+        self._client = connect(settings)
 
     def take(self, step: Step, wanted: Wanted) -> Outcome:
         """Take a step."""
@@ -74,7 +75,7 @@ class Gcs:
     def _find(self, name: str) -> Bucket | None:
         # Asked for by its name, another project's bucket is forbidden, as one of ours may be for a
         # moment. The list of our project knows no others.
-        found = self._client.list_buckets(prefix=name, **_ONCE)
+        found = self._client.list_buckets(prefix=name, **ONCE)
         return next((bucket for bucket in found if bucket.name == name), None)
 
     def _create(self, wanted: Wanted) -> Outcome:
@@ -82,7 +83,7 @@ class Gcs:
         if bucket is None:
             bucket = self._new(wanted)
             try:
-                self._client.create_bucket(bucket, location=wanted.location, **_ONCE)
+                self._client.create_bucket(bucket, location=wanted.location, **ONCE)
             except Conflict:
                 bucket = self._find(wanted.resource_name)
         if bucket is None or not _is_ours(bucket, wanted):
@@ -102,10 +103,10 @@ class Gcs:
     def _let_in(self, bucket: Bucket, wanted: Wanted) -> Outcome:
         """Have the policy name the organization's own service account and nobody else."""
         try:
-            policy = Policy(bucket.get_iam_policy(**_ONCE).etag)  # type: ignore[no-untyped-call]
+            policy = Policy(bucket.get_iam_policy(**ONCE).etag)  # type: ignore[no-untyped-call]
             if wanted.principal:
                 policy[_ROLES[wanted.access]] = [f"serviceAccount:{wanted.principal}"]
-            bucket.set_iam_policy(policy, **_ONCE)
+            bucket.set_iam_policy(policy, **ONCE)
         except (BadRequest, Forbidden) as error:
             # A service account is unknown here for a while after it was made, and so may our own
             # right be to a bucket that is as new.
@@ -122,9 +123,9 @@ class Gcs:
                 return PENDING
             with self._client.batch(raise_exception=False):
                 for name, generation in names:
-                    bucket.delete_blob(name, generation=generation, **_ONCE)
+                    bucket.delete_blob(name, generation=generation, **ONCE)
         try:
-            bucket.delete(**_ONCE)
+            bucket.delete(**ONCE)
         except NotFound:
             return DONE
         except Conflict:
@@ -137,13 +138,13 @@ class Gcs:
             versions=True,
             max_results=_BATCH_OBJECTS,
             fields="items(name,generation)",
-            **_ONCE,
+            **ONCE,
         )
         return [(blob.name, blob.generation) for blob in found]
 
     def used_bytes(self, place: Place, deadline: float) -> int:
         """Add up all that a bucket keeps, old versions and deleted objects included."""
-        with _outcomes():
+        with outcomes():
             return sum(
                 self._add_up(place, deadline, **kept)
                 for kept in ({"versions": True}, {"soft_deleted": True})
@@ -151,7 +152,7 @@ class Gcs:
 
     def _add_up(self, place: Place, deadline: float, **kept: bool) -> int:
         pages = self._client.list_blobs(
-            place.resource_name, fields="items(size),nextPageToken", **kept, **_ONCE
+            place.resource_name, fields="items(size),nextPageToken", **kept, **ONCE
         ).pages
         total = 0
         for page in pages:
@@ -169,7 +170,7 @@ class GcsObjects:
     """What is in buckets of one project."""
 
     def __init__(self, settings: SignerSettings) -> None:
-        self._client = _connect(settings)
+        self._client = connect(settings)
         self._url = str(settings.storage_api_url).rstrip("/")
         self._signer = _Signer(settings)
 
@@ -186,7 +187,7 @@ class GcsObjects:
         return Signed(self._sign("GET", place, name, response_disposition="attachment"), {})
 
     def _sign(self, method: str, place: Place, name: str, **options: object) -> str:
-        with _outcomes():
+        with outcomes():
             url: str = (
                 self._client.bucket(place.resource_name)
                 .blob(name)
@@ -203,14 +204,14 @@ class GcsObjects:
 
     def list_objects(self, place: Place, prefix: str, limit: int, cursor: str | None) -> Listing:
         """Give a page of a bucket's objects, by name."""
-        with _outcomes():
+        with outcomes():
             found = self._client.list_blobs(
                 place.resource_name,
                 prefix=prefix or None,
                 page_size=limit,
                 page_token=cursor,
                 fields="items(name,size,updated),nextPageToken",
-                **_ONCE,
+                **ONCE,
             )
             page = next(found.pages, ())
             objects = [Object(blob.name, blob.size, blob.updated) for blob in page]
@@ -218,8 +219,8 @@ class GcsObjects:
 
     def delete_object(self, place: Place, name: str) -> None:
         """Delete an object; one that is not there is deleted already."""
-        with _outcomes(), suppress(NotFound):
-            self._client.bucket(place.resource_name).blob(name).delete(**_ONCE)
+        with outcomes(), suppress(NotFound):
+            self._client.bucket(place.resource_name).blob(name).delete(**ONCE)
 
 
 class _Signer(Signing):
@@ -253,7 +254,8 @@ class _Signer(Signing):
 
 
 @contextmanager
-def _outcomes() -> Iterator[None]:
+def outcomes() -> Iterator[None]:
+    """Have what goes wrong be an OutcomeError."""
     try:
         yield
     except (GoogleAPICallError, GoogleAuthError, OSError) as error:
