@@ -2867,7 +2867,7 @@ grant execute on routine api.verify_organization(uuid,uuid) to faregate_function
 create function api.withdraw_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aae96e8c688c0c39b1bf2d61c642c1a5';
 grant execute on routine api.withdraw_space(jsonb,text,text) to faregate_functions, service_role;
 
-create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8435a5b16554b90cacb224acd5792acf';
+create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3207a9b2033e247d7c591db7c22d2733';
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
