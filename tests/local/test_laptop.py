@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 import httpx
 import pytest
 
-from infra.demo import Customer, buy_credits, register
+from infra.demo.customer import Customer
+from infra.demo.money import buy_credits, register
 from infra.local.layout import PORT_VARIABLE, QUEUE, Layout
 from infra.local.progress import RefusalError
 from infra.local.stack import Stack

@@ -1,0 +1,1 @@
+"""The demo: the whole loop as a customer lives it."""
