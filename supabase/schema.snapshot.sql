@@ -711,6 +711,7 @@ create view api.storage (
     failure text, -- Why it failed, or why the last change did not succeed yet.
     created_at timestamp with time zone, -- When it was asked for (UTC).
     ready_at timestamp with time zone, -- The first second that is charged (UTC); null: it is not there yet.
+    ended_at timestamp with time zone, -- Up to then it was charged (UTC); null: it still is, or never was.
     deleted_at timestamp with time zone -- When the cloud no longer had it (UTC); null: it may still have it.
 ) with (security_invoker=true) as
  SELECT s.id,
@@ -750,10 +751,15 @@ create view api.storage (
     s.failure,
     s.created_at,
     s.ready_at,
+        CASE
+            WHEN s.ready_at IS NOT NULL AND h.due_at IS NULL THEN h.captured_until
+            ELSE NULL::timestamp with time zone
+        END AS ended_at,
     s.deleted_at
    FROM billing.storage s
      CROSS JOIN LATERAL ( SELECT r.amount_micros,
             r.captured_micros,
+            r.captured_until,
             r.expires_at,
             r.due_at,
                 CASE

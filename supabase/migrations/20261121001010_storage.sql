@@ -295,12 +295,14 @@ select
     s.failure,
     s.created_at,
     s.ready_at,
+    case when s.ready_at is not null and h.due_at is null then h.captured_until end as ended_at,
     s.deleted_at
 from billing.storage as s
 cross join lateral (
     select
         r.amount_micros,
         r.captured_micros,
+        r.captured_until,
         r.expires_at,
         r.due_at,
         case
@@ -327,6 +329,8 @@ comment on column api.storage.unpaid_micros is
 'What of its cost neither a charge nor a hold covers, in µ$. When it ends, nobody owes it.';
 comment on column api.storage.held_micros is 'What is held for it, in µ$.';
 comment on column api.storage.paid_until is 'Until when money is held for it (UTC).';
+comment on column api.storage.ended_at is
+'Up to then it was charged (UTC); null: it still is, or never was.';
 comment on column api.storage.resource_name is
 'Its name in the cloud: the bucket or the file share''s instance; null: it is not there.';
 comment on column api.storage.access is

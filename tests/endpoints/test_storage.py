@@ -1,5 +1,6 @@
 """storage: rent, watch, resize, attach and delete."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_deleting_charges_to_the_second_and_gives_the_rest_back(
     deleted = _delete(client, organization, storage)
     assert deleted["status"] == "deleting"
     assert deleted["charged"] == deleted["cost"]
+    assert storage["ended_at"] is None
+    seconds = (
+        datetime.fromisoformat(deleted["ended_at"]) - datetime.fromisoformat(deleted["ready_at"])
+    ).total_seconds()
+    assert Decimal(deleted["cost"]) == round(Decimal(seconds) * 20_000 * 100 / 2_628_000) / Decimal(
+        1_000_000
+    )
     assert Decimal("0.027397") <= Decimal(deleted["cost"]) < Decimal("0.0275")
     charged_micros = int(Decimal(deleted["charged"]) * 1_000_000)
     assert platform.wallet(organization) == (10_000_000 - charged_micros, 0)

@@ -148,6 +148,7 @@ class Storage(Answer):
     failure: str | None
     created_at: AwareDatetime
     ready_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
     deleted_at: AwareDatetime | None
 
 
