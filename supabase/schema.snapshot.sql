@@ -2959,7 +2959,7 @@ create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p
 
 create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1b7589840725c475a42ce2151874276d';
 
-create function billing.estimate_preset(p_organization_id uuid, p_workspace_id uuid, p_plan billing.plans, p_preset text, p_seconds integer, p_now timestamp with time zone) returns TABLE(tier text, seconds integer, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as 'fd53fb8aea3bba41e0dd978d1ca41110';
+create function billing.estimate_preset(p_organization_id uuid, p_workspace_id uuid, p_plan billing.plans, p_preset text, p_seconds integer, p_now timestamp with time zone) returns TABLE(tier text, seconds integer, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '22d9867fe60881b8480d1a3232293d51';
 
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 

@@ -187,7 +187,8 @@ $$;
 -- and the space that its workspace, or without one the organization, does not have yet.
 --
 -- Raises  FG400 tier_or_preset, FG403 tier_not_allowed, FG404 preset_not_found,
---         FG400 preset_exceeded, FG403 storage_not_allowed, FG400 size_not_allowed
+--         FG400 preset_exceeded, FG400 region_not_offered, FG403 storage_not_allowed,
+--         FG400 size_not_allowed
 create function api.estimate_session(
     p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer
 )

@@ -155,8 +155,8 @@ $$;
 -- is still to be paid besides its session: the storage's price for a month and for the window that
 -- is held, and the space's. Null: none is needed, or it is there.
 --
--- Raises  FG404 preset_not_found, FG400 preset_exceeded, FG403 storage_not_allowed,
---         FG400 size_not_allowed
+-- Raises  FG404 preset_not_found, FG400 preset_exceeded, FG400 region_not_offered,
+--         FG403 storage_not_allowed, FG400 size_not_allowed
 create function billing.estimate_preset(
     p_organization_id uuid,
     p_workspace_id uuid,
@@ -190,9 +190,10 @@ begin
     select g.* into strict v_gaps
     from billing.preset_gaps(p_organization_id, p_workspace_id, v_preset) as g;
     if v_gaps.storage_kind is not null then
-        perform billing.refuse_storage(p_plan.id, v_gaps.storage_kind, r.id, v_gaps.storage_gb)
-        from billing.regions as r
-        where r.kind = v_gaps.storage_kind and r.is_default;
+        perform billing.refuse_storage(
+            p_plan.id, v_gaps.storage_kind, billing.default_region(v_gaps.storage_kind),
+            v_gaps.storage_gb
+        );
         storage_kind := v_gaps.storage_kind;
         storage_gb := v_gaps.storage_gb;
         storage_month_cost_micros := v_price.storage_month_cost_micros;

@@ -137,8 +137,8 @@ async def list_presets(caller: Customer, database: Database = use(Database)) -> 
 @router.get(
     "/v1/sessions/estimate",
     responses=customer_refuses(
-        *["tier_or_preset", "preset_exceeded", "size_not_allowed", "tier_not_allowed"],
-        *["storage_not_allowed", "preset_not_found"],
+        *["tier_or_preset", "preset_exceeded", "region_not_offered", "size_not_allowed"],
+        *["tier_not_allowed", "storage_not_allowed", "preset_not_found"],
     ),
 )
 async def estimate_session(
