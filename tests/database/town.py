@@ -137,7 +137,8 @@ def contents(owner: Connection) -> list[tuple[Any, ...]]:
         sql.SQL(_DIGEST).format(f"{schema}.{name}", sql.Identifier(schema), sql.Identifier(name))
         for schema, name in owner.execute(_TABLES).fetchall()
     ]
-    return owner.execute(sql.SQL(" union all ").join(digests)).fetchall()
+    # In the order of their names: several at once come in any.
+    return sorted(owner.execute(sql.SQL(" union all ").join(digests)).fetchall())
 
 
 @contextmanager

@@ -78,7 +78,7 @@ FAULTS = [*SILENCES, *WORDS]
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gcs._ONCE, "timeout", 1)
+    monkeypatch.setitem(gcs.ONCE, "timeout", 1)
     monkeypatch.setattr(s3, "CALL_SECONDS", 1)
     monkeypatch.setattr(filestore, "CALL_SECONDS", 1)
 
@@ -269,6 +269,9 @@ def test_what_is_deleted_while_it_is_made_is_made_and_deleted(table: Table) -> N
         return exchange.ask()
 
     table.way.strike(meanwhile, *table.provider.steps["create"])
+    table.storage.deliver(table.storage.task(storage_id), table.worker)
+    # Of what never said that it is there, nobody believes at once that it is gone.
+    table.storage.platform.advance(301)
     assert table.work(storage_id) == "deleted"
     table.expect_gone(storage_id, "deleted")
     assert table.charged() == 0

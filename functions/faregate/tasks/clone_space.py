@@ -61,7 +61,9 @@ async def clone_space(
         return Cloned.model_validate(row)
     source, target = Place(**row["source"]), Place(**row["target"])
     bookmark, failure, cause = row["bookmark"], None, None
-    while monotonic() < deadline:
+    # One step at least, or it would never go on.
+    is_time = True
+    while is_time:
         try:
             # Between two transactions, never inside one.
             stride = min(monotonic() + _STRIDE_SECONDS, deadline)
@@ -80,6 +82,7 @@ async def clone_space(
         )
         if not row["is_going"]:
             return Cloned.model_validate(row)
+        is_time = monotonic() < deadline
     row = await database.call_one(
         "pause_clone",
         **dict(task),
