@@ -222,6 +222,8 @@ def test_a_declined_card_pauses_and_is_told(
         "reason": reason,
         "amount": "20.000000",
         "top_up_id": task["top_up_id"],
+        "storage_id": None,
+        "until": None,
         "created_at": "",
     }
     parts.platform.advance(2 * 3600)
