@@ -1415,12 +1415,10 @@ create table billing.purchases (
     constraint purchases_price_not_negative CHECK ((price_micros >= 0)),
     constraint purchases_refund_has_a_reason CHECK (((refunded_at IS NULL) = (refund_reason IS NULL))),
     constraint purchases_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
-    constraint purchases_price_id_fkey FOREIGN KEY (price_id) REFERENCES billing.prices(id),
     constraint purchases_space_id_fkey FOREIGN KEY (space_id) REFERENCES billing.spaces(id),
     constraint purchases_pkey PRIMARY KEY (organization_id, id)
 );
 alter table billing.purchases enable row level security;
-CREATE INDEX purchases_price ON billing.purchases USING btree (price_id);
 CREATE INDEX purchases_space ON billing.purchases USING btree (space_id);
 CREATE UNIQUE INDEX purchases_once_key ON billing.purchases USING btree (space_id, organization_id) WHERE ((refunded_at IS NULL) AND (NOT is_repeatable));
 create policy readers on billing.purchases as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));

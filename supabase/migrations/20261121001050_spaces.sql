@@ -109,7 +109,7 @@ create table billing.purchases (
     space_id uuid not null references billing.spaces (id),
     slug text not null,
     is_repeatable boolean not null,
-    price_id uuid not null references billing.prices (id),
+    price_id uuid not null,
     price_micros bigint not null,
     sequence bigint,
     purchased_by text not null,
@@ -127,7 +127,6 @@ alter table billing.purchases enable row level security;
 create unique index purchases_once_key on billing.purchases (space_id, organization_id)
 where refunded_at is null and not is_repeatable;
 create index purchases_space on billing.purchases (space_id);
-create index purchases_price on billing.purchases (price_id);
 comment on table billing.purchases is
 'A space that an organization bought: it owns it until the money is given back.';
 comment on column billing.purchases.organization_id is 'The organization it belongs to.';

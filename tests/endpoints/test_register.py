@@ -327,7 +327,6 @@ def test_a_customer_has_both_before_the_claim_and_no_more_after_it(
 @pytest.mark.parametrize(
     "change",
     [
-        "delete from billing.regions",
         "update billing.regions set is_open = false",
         "update billing.regions set min_gb = 100",
         "delete from billing.storage_limits",

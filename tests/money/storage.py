@@ -38,7 +38,8 @@ class Storage:
 
     def grow(self, storage_id: str, gb: int) -> None:
         """Charge what it cost so far, and from now on for so many GB."""
-        self._do("select billing.finish_resize(%s, %s, %s)", storage_id, gb)
+        self.ledger.run("update billing.storage set size_gb = %s where id = %s", gb, storage_id)
+        self.settle(storage_id)
 
     def settle(self, storage_id: str) -> None:
         """Accrue, whether it is due or not."""
