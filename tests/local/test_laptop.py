@@ -93,7 +93,8 @@ def test_the_queue_ends_a_session_at_its_very_second(customer: Customer) -> None
     (task,) = [each for each in queue(customer) if scheduled(each) == end]
     assert task["httpRequest"]["url"] == f"{customer.stack.api_url}/tasks/stop-session"
 
-    assert move(customer, 3600)["tasks_delivered"] == 1
+    # Its own, and perhaps those of what came with the registration.
+    assert move(customer, 3600)["tasks_delivered"] >= 1
     assert task["name"] not in {each["name"] for each in queue(customer)}
     ended = customer.get(f"/v1/sessions/{session['id']}")
     assert (ended["status"], ended["close_reason"]) == ("closed", "expired")
@@ -179,7 +180,8 @@ def test_a_balance_that_runs_low_is_filled_by_the_saved_card(customer: Customer)
     assert len(customer.get("/v1/credits/top-ups")["data"]) == 2
     settled = Decimal(customer.get("/v1/credits")["settled"])
     assert Decimal("119.8") < settled < Decimal("119.9"), "100, its bonus of 5, and what was left"
-    assert customer.get("/v1/notifications")["data"] == []
+    told = {each["kind"] for each in customer.get("/v1/notifications")["data"]}
+    assert told <= {"identity_ready", "storage_provisioning", "storage_ready"}
 
 
 def test_an_invitation_is_mailed_and_accepted(customer: Customer, http: httpx.Client) -> None:
