@@ -195,7 +195,12 @@ def test_sixteen_clients_on_one_wallet_never_overspend_it(ledger: Ledger, seed: 
 
     def act(own: Ledger) -> Row:
         running = own.call(
-            "list_sessions", caller=customer.caller, status="running", limit=5, cursor=None
+            "list_sessions",
+            caller=customer.caller,
+            status="running",
+            workspace_id=None,
+            limit=5,
+            cursor=None,
         )
         if running and random.random() < 0.6:
             return own.stop(customer, random.choice(running)["id"])
