@@ -360,9 +360,9 @@ $$;
 -- api.finish_identity: what became of a run's step. Unless is_done, call the task again.
 --
 -- p_outcome: done; absent: there is nothing to delete; taken: the name belongs to somebody else, so
---            the next attempt has another; refused: repetition does not help; unavailable: any other.
---            An attempt to make it is the last one if it was refused or was the tenth; one to
---            delete it never is.
+--            the next attempt has another; refused: repetition does not help; unavailable: any
+--            other. An attempt to make it is the last one if it was refused or was the tenth; one
+--            to delete it never is.
 --
 -- Raises  FG404 identity_not_found
 -- Locks   the organization, the storage, the task's row.

@@ -196,12 +196,12 @@ def _work_or_give_up(table: Table, storage_id: str) -> str:
     for _ in range(25):
         if table.storage.is_settled(storage_id):
             break
-        status: str = table.storage.row(storage_id)["status"]
-        if status == "failed":
+        if table.storage.row(storage_id)["status"] == "failed":
             break
         answer = table.storage.deliver(table.storage.task(storage_id), table.worker)
         assert answer.status_code in {200, 503}, answer.text
-    return table.storage.row(storage_id)["status"]
+    status: str = table.storage.row(storage_id)["status"]
+    return status
 
 
 @pytest.mark.parametrize("fault", ["cut before", "cut after the cloud acted", *WORDS])
