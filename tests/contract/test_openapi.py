@@ -21,6 +21,7 @@ REGENERATE = "run `make openapi`"
 # a bracket that is a row, an expiry that has passed, a period that ends before it begins, a
 # signature that only Stripe can make.
 SEMANTIC = [
+    "/v1/storage",
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
     *["/v1/holds", "/v1/holds/{hold_id}/capture", "/v1/reconciliation", "/v1/credits/auto-top-up"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
@@ -80,6 +81,8 @@ def _configuration(platform: Platform, address: str) -> str:
         + _bearer(platform.cloud.invoker_token()),
         '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'
         f'parameters = {{ "path.session_id" = "{session_id}" }}',
+        # Of other methods they are told as if their last word was an id.
+        '[[operations]]\ninclude-path-regex = "^/v1/storage/(estimate|regions)$"\nenabled = false',
         *(
             f'[[operations]]\ninclude-path = "{path}"\n'
             "[operations.checks]\npositive_data_acceptance.enabled = false"

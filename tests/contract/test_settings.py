@@ -40,6 +40,7 @@ NEEDED = {
     "workspaces": USERS,
     "sessions": USERS,
     "storage": [*USERS, *QUEUES],
+    "spaces": [*USERS, *QUEUES],
     "statements": USERS,
     "auto_top_up": USERS,
     "notifications": USERS,
@@ -59,6 +60,7 @@ NEEDED = {
     "send_invitation": [*INVOKER[1:], *PROJECT, "INVITATION_URL"],
     "provision_identity": [*INVOKER, "GOOGLE_PROJECT", "WORKLOAD_IDENTITY_POOL"],
     "provision_storage": [*INVOKER, "GOOGLE_PROJECT"],
+    "clone_space": [*INVOKER, *QUEUES, "GOOGLE_PROJECT"],
 }
 
 

@@ -53,7 +53,7 @@ class PublishSpaceRequest(Body):
     description: Description
     storage_id: UUID
     price: GivenAmount
-    is_cloneable: bool = False
+    is_cloneable: Annotated[bool, Field(strict=True)] = False
 
 
 class ReviewSpaceRequest(Body):
@@ -67,7 +67,7 @@ class SetSourceRequest(Body):
     """The operator's bucket that a space of the platform comes from."""
 
     storage_id: UUID
-    is_cloneable: bool
+    is_cloneable: Annotated[bool, Field(strict=True)]
 
 
 class RefundPurchaseRequest(Body):
