@@ -21,7 +21,7 @@ REGENERATE = "run `make openapi`"
 # a bracket that is a row, an expiry that has passed, a period that ends before it begins, a
 # signature that only Stripe can make.
 SEMANTIC = [
-    "/v1/storage",
+    *["/v1/storage", "/v1/spaces", "/v1/sessions/estimate"],
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
     *["/v1/holds", "/v1/holds/{hold_id}/capture", "/v1/reconciliation", "/v1/credits/auto-top-up"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
@@ -72,7 +72,8 @@ def _configuration(platform: Platform, address: str) -> str:
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
         "[[operations]]\n"
         'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|workspaces'
-        '|statements|reconciliation|token|storage)|customers"\n' + _bearer(operator.passport),
+        '|statements|reconciliation|token|storage|spaces|identity)|customers"\n'
+        + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
         '[[operations]]\ninclude-path-regex = "^/v1/organizations"\n' + _bearer(founder.token),
