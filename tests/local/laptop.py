@@ -109,19 +109,32 @@ def told_until(word: str, process: subprocess.Popen[str]) -> str:
 def family(parent: int) -> dict[int, str]:
     """Find the processes that a process started, and those that they did: id and command line."""
     parents = {
-        int(stat.parent.name): int(stat.read_text().rpartition(")")[2].split()[1])
+        int(stat.parent.name): int(fields[1])
         for stat in Path("/proc").glob("[0-9]*/stat")
-        if _is_alive(int(stat.parent.name))
+        if (fields := _state(int(stat.parent.name))) and fields[0] != "Z"
     }
     found = [parent]
     for each in found:
         found += [process for process, its_parent in parents.items() if its_parent == each]
-    return {each: Path(f"/proc/{each}/cmdline").read_text().replace("\0", " ") for each in found}
+    return {each: command for each in found if (command := _command(each))}
+
+
+def _command(process: int) -> str:
+    """Read a process's command line; empty when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _is_alive(process: int) -> bool:
     """Tell whether a process is more than its parent's memory of it."""
+    return (_state(process) or "Z")[0] != "Z"
+
+
+def _state(process: int) -> list[str]:
+    """Read what the kernel tells of a process: state, parent and more; empty when it is gone."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return []
