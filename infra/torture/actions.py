@@ -16,6 +16,12 @@ _OUTBOX = """
 select payload || jsonb_build_object('task_id', id)
 from billing.outbox where topic = 'stop_session' order by id desc limit 30
 """
+# The cloud has it, unless that took too long.
+_MAKE = """
+select billing.start_storage(s.organization_id, s.id)
+from billing.lock_storage(%s, %s) as s
+where s.status = 'requested'
+"""
 
 
 class Customers:
@@ -31,6 +37,7 @@ class Customers:
         wallet = self.random.choice(wallets)
         actions = (
             *(self.start, self.start, self.stop, self.hold, self.hold, self.hold),
+            *(self.rent, self.delete),
             *(self.top_up, self.give_back, self.grant, self.sweep, self.tasks),
         )
         await self.random.choice(actions)(wallet)
@@ -61,6 +68,47 @@ class Customers:
         self._expect(answer.status, 200)
         if answer.status == 200:
             self.journal.note("stop", session, f"{session} {_micros(answer.body['charged'])}")
+
+    async def rent(self, wallet: Wallet) -> None:
+        """Rent a bucket, which the cloud then mostly has."""
+        key = self.client.key()
+        answer = await self.client.call(
+            "create_storage",
+            caller=caller(wallet.passport),
+            kind="bucket",
+            region="us-central1",
+            size_gb=self.random.randint(1, 100),
+            name=None,
+            workspace_id=None,
+            soft_delete_days=None,
+            delete_after_days=None,
+            idempotency_key=key,
+        )
+        if isinstance(answer, str):
+            self._expect(
+                answer, "insufficient_credits", "debt_outstanding", "storage_limit_reached"
+            )
+            return
+        storage = str(answer["storage"]["id"])
+        self.journal.note("storage", key, storage)
+        if self.random.random() < 0.9:
+            await self._owner(_MAKE, wallet.id, storage)
+        wallet.storage.append(storage)
+
+    async def delete(self, wallet: Wallet) -> None:
+        """Delete storage, which others may do at the same time."""
+        if not wallet.storage:
+            return
+        storage = self.random.choice(wallet.storage)
+        if self.random.random() < 0.8 and storage in wallet.storage:
+            wallet.storage.remove(storage)
+        answer = await self.client.call(
+            "delete_storage", caller=caller(wallet.passport), storage_id=storage
+        )
+        if isinstance(answer, str):
+            self._expect(answer)
+            return
+        self.journal.note("stop", storage, f"{storage} {answer['charged_micros']}")
 
     async def hold(self, wallet: Wallet) -> None:
         """Hold money; then capture, release and expire it, twice at once now and then."""
@@ -177,7 +225,10 @@ class Customers:
         """Time passes; the schedules run, two sweeps at once."""
         if self.random.random() < 0.3:
             await self._clock(self.random.choice((5, 60, 301)))
-        names = ("sweep-sessions", "sweep-sessions", "expire-holds", "expire-grants")
+        names = (
+            *("sweep-sessions", "sweep-sessions", "accrue-storage", "accrue-storage"),
+            *("expire-holds", "expire-grants"),
+        )
         answers = await asyncio.gather(
             *(
                 self.client.post(
@@ -218,9 +269,9 @@ class Customers:
             except psycopg.OperationalError:
                 await asyncio.sleep(0.1)
 
-    def _expect(self, status: int, *statuses: int) -> None:
-        if status not in (*statuses, 599):
-            self.journal.differences.append(f"answered {status}, expected one of {statuses}")
+    def _expect(self, answer: int | str, *answers: int | str) -> None:
+        if answer not in (*answers, 599, "unanswered"):
+            self.journal.differences.append(f"answered {answer}, expected one of {answers}")
 
 
 def _usd(cents: int) -> str:

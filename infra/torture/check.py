@@ -14,6 +14,7 @@ from infra.torture.stage import Stage
 # Each acknowledged effect is there and each one there was acknowledged: none lost, none doubled.
 _EFFECTS: dict[str, LiteralString] = {
     "session": "select id::text from billing.sessions",
+    "storage": "select id::text from billing.storage",
     "hold": "select id::text from billing.holds where kind = 'usage'",
     "capture": "select hold_id || ' ' || amount_micros from billing.transfers"
     " where reason = 'capture'",
@@ -25,6 +26,10 @@ _STOPS = """
 select s.id || ' ' || h.captured_micros
 from billing.sessions as s inner join billing.holds as h using (organization_id, id)
 where s.ended_at is not null
+union all
+select s.id || ' ' || h.captured_micros
+from billing.storage as s inner join billing.holds as h using (organization_id, id)
+where h.due_at is null
 """
 _PAYMENTS = """
 select top_up_id::text, amount_micros, refunded_micros, disputed_micros from billing.payments
@@ -36,7 +41,8 @@ select w.organization_id::text, coalesce(sum(case
         and t.debit_account in ('provider_clearing', 'promotion', 'provider_fees') then 0
     when t.debit_account in ('provider_clearing', 'promotion') then t.amount_micros
     when t.credit_account in ('provider_clearing', 'promotion') then -t.amount_micros
-    when t.credit_account in ('revenue_sessions', 'revenue_usage', 'expired') then -t.amount_micros
+    when t.credit_account in ('revenue_sessions', 'revenue_storage', 'revenue_usage', 'expired')
+        then -t.amount_micros
     else 0
 end), 0), w.settled_micros - w.debt_micros
 from billing.wallets as w

@@ -28,7 +28,7 @@ from infra.torture.proxy import Proxy
 
 FUNCTIONS = (
     *("sessions", "holds", "grants", "stripe_webhook", "stop_session"),
-    *("sweep_sessions", "expire_holds", "expire_grants"),
+    *("sweep_sessions", "accrue_storage", "expire_holds", "expire_grants"),
 )
 _DATABASE = "torture"
 # A window costs ten cents.
@@ -36,7 +36,10 @@ _PRICE = """
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
 select plan_id, 'session.small', 'hour', 600000, '2026-06-01'
 from unnest(array['free', 'pro']) as plan_id
+union all
+select 'pro', 'storage.bucket', 'gb_month', 2000000, '2026-06-01'
 """
+_STORAGE_WINDOW = "update billing.plans set storage_window_seconds = 3600"
 
 
 @dataclass
@@ -163,6 +166,7 @@ def stage(portal: BlockingPortal, seed: str) -> Iterator[Stage]:
                 migrate.push(cluster, _DATABASE)
                 with psycopg.connect(cluster.url(migrate.OWNER, _DATABASE)) as connection:
                     connection.execute(_PRICE)
+                    connection.execute(_STORAGE_WINDOW)
             with step("functions"):
                 stage = _assemble(portal, seed, layout, cluster)
                 stage.invoker_token = google.id_token(INVOKER, layout.api_url)

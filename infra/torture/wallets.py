@@ -17,11 +17,12 @@ values (%s, 'torture', array['read', 'write', 'billing'], sha256(%s::bytea), %s,
 
 @dataclass
 class Wallet:
-    """An organization, its passport, and what runs and is held there as far as clients know."""
+    """An organization, its passport, and what runs and is kept there as far as clients know."""
 
     id: str
     passport: str
     sessions: list[str] = field(default_factory=list)
+    storage: list[str] = field(default_factory=list)
     top_ups: list[str] = field(default_factory=list)
 
 
