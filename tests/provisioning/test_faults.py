@@ -362,3 +362,19 @@ def test_a_bucket_of_ours_that_is_not_marked_is_left_alone(storage: Provisioning
     storage.end(storage_id)
     assert storage.work(storage_id) == "deleted"
     assert httpx.get(f"{address}/{taken}", trust_env=False).is_success
+
+
+def test_a_creation_that_arrives_late_is_found(table: Table) -> None:
+    storage_id = table.rent()
+    late: list[Exchange] = []
+    table.way.strike(lambda exchange: late.append(exchange), *table.provider.steps["create"])
+    table.storage.deliver(table.storage.task(storage_id), table.worker)
+    table.storage.end(storage_id)
+    table.storage.deliver(table.storage.task(storage_id), table.worker)
+    assert (table.made(), table.storage.is_settled(storage_id)) == (set(), False)
+    (exchange,) = late
+    exchange.ask()
+    assert len(table.made()) == 1
+    assert table.work(storage_id) == "deleted"
+    table.expect_gone(storage_id, "deleted")
+    assert table.charged() == 0
