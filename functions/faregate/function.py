@@ -16,12 +16,12 @@ import functions_framework.aio
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, request_response
+from fastapi.routing import request_response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.backends.database import Database
@@ -86,11 +86,16 @@ def use(backend: type[Backend]) -> Any:  # noqa: ANN401  a default of any type
     return Depends(backend)
 
 
-def _bind_route(route: APIRoute, backends: dict[type[Backend], Backend]) -> APIRoute:
-    route = copy(route)
-    route.dependant = _bind(route.dependant, backends)
-    route.app = request_response(route.get_route_handler())
-    return route
+def _bind_routes(
+    routes: Sequence[BaseRoute], backends: dict[type[Backend], Backend]
+) -> list[BaseRoute]:
+    bound = [copy(route) for route in routes if isinstance(route, StrictRoute)]
+    words = frozenset(route.path for route in bound if not route.param_convertors)
+    for route in bound:
+        route.words = words
+        route.dependant = _bind(route.dependant, backends)
+        route.app = request_response(route.get_route_handler())
+    return list(bound)
 
 
 def _bind(dependant: Dependant, backends: dict[type[Backend], Backend]) -> Dependant:
@@ -152,11 +157,14 @@ def create_app(*names: str) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         # Not include_router, which looks for each request's route twice.
-        routes=[
-            _bind_route(route, backends)
-            for router in [*(module.router for module in modules), _health]
-            for route in router.routes
-        ],
+        routes=_bind_routes(
+            [
+                route
+                for router in [*(module.router for module in modules), _health]
+                for route in router.routes
+            ],
+            backends,
+        ),
     )
     app.state.backends = backends
     app.state.settings = settings

@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.routing import Match
+from starlette.types import Scope
 
 from faregate.errors import FaregateError
 
@@ -32,6 +34,15 @@ def _refuse_repetition(pairs: list[tuple[str, Any]]) -> None:
 
 class StrictRoute(APIRoute):
     """A route whose body is JSON by its content type and by RFC 8259, and not larger than 1 MiB."""
+
+    words: frozenset[str] = frozenset()
+    """The paths that other routes spell out: none of them is this one's with a word for an id."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Tell whether a request is for this route."""
+        if self.param_convertors and scope["path"] in self.words:
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""

@@ -82,8 +82,6 @@ def _configuration(platform: Platform, address: str) -> str:
         + _bearer(platform.cloud.invoker_token()),
         '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'
         f'parameters = {{ "path.session_id" = "{session_id}" }}',
-        # Of other methods they are told as if their last word was an id.
-        '[[operations]]\ninclude-path-regex = "^/v1/storage/(estimate|regions)$"\nenabled = false',
         *(
             f'[[operations]]\ninclude-path = "{path}"\n'
             "[operations.checks]\npositive_data_acceptance.enabled = false"
