@@ -513,8 +513,8 @@ $$;
 grant execute on function api.buy_space to service_role, faregate_functions;
 comment on function api.buy_space is 'Buys a space for the caller''s organization.';
 
--- billing.return_charge: give the money of a transfer back to the wallet that it came from, as
--- grants like those that paid it: paid or promotional, of the same payment, as long as they lasted.
+-- billing.return_charge: give the money of a transfer back to the wallet that it came from, as one
+-- grant of each kind that paid it: paid or promotional, of the same payment, as long as it lasted.
 -- A debt is repaid from it at once.
 --
 -- Locks   the wallet.
@@ -531,17 +531,28 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_draw record;
-    v_grant_id uuid;
+    v_grant_id uuid := billing.uuidv7();
+    v_last_id uuid;
 begin
     for v_draw in
-        select g.category, g.priority, g.payment_id, g.expires_at, d.amount_micros
+        select
+            g.category,
+            g.priority,
+            g.payment_id,
+            g.expires_at,
+            sum(d.amount_micros)::bigint as amount_micros
         from billing.draws as d
         inner join billing.grants as g
             on g.organization_id = d.organization_id and g.id = d.grant_id
         where d.organization_id = p_organization_id and d.sequence = p_sequence
-        order by g.id
+        group by g.category, g.priority, g.payment_id, g.expires_at
+        order by (array_agg(g.id order by g.id))[1]
     loop
-        v_grant_id := billing.uuidv7();
+        -- The older one is drawn first: within a millisecond chance would decide which that is.
+        while v_grant_id <= v_last_id loop
+            v_grant_id := billing.uuidv7();
+        end loop;
+        v_last_id := v_grant_id;
         insert into billing.grants (
             organization_id, id, category, priority, amount_micros, remaining_micros, payment_id,
             note, expires_at, sequence

@@ -16,6 +16,7 @@ class Grant:
     effective: int = 0
     expires: int | None = None
     is_started: bool = False
+    payment: int | None = None
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -52,6 +53,15 @@ class Reversal:
 
 
 @dataclass
+class Purchase:
+    """A space that was bought, and which grants paid how much of it."""
+
+    slug: str
+    pieces: list[tuple[Grant, int]]
+    is_refunded: bool = False
+
+
+@dataclass
 class Payment:
     """Money that came, and what of it went back."""
 
@@ -82,6 +92,7 @@ class Purse:
     grants: list[Grant] = field(default_factory=list)
     holds: dict[str, Hold] = field(default_factory=dict)
     top_ups: dict[str, TopUp] = field(default_factory=dict)
+    purchases: dict[str, Purchase] = field(default_factory=dict)
     accounts: Counter[str] = field(default_factory=Counter)
     transfers: int = 0
     freezes: int = 0
@@ -131,14 +142,45 @@ class Purse:
         self.bring(grant, origin)
         return grant
 
-    def draw(self, micros: int, account: str) -> None:
-        """Pay out of the grants in their order."""
+    def draw(self, micros: int, account: str) -> list[tuple[Grant, int]]:
+        """Pay out of the grants in their order; tell how much each paid."""
         self._move("wallet", account, micros)
+        pieces = []
         for grant in sorted(self.grants, key=lambda g: g.rank):
-            drawn = min(micros, grant.remaining)
-            grant.remaining -= drawn
-            micros -= drawn
+            if drawn := min(micros, grant.remaining):
+                grant.remaining -= drawn
+                micros -= drawn
+                pieces.append((grant, drawn))
         assert micros == 0
+        return pieces
+
+    @property
+    def owned(self) -> set[str]:
+        return {p.slug for p in self.purchases.values() if not p.is_refunded}
+
+    def refund(self, purchase: Purchase) -> None:
+        """Give a price back, as grants of the kinds that paid it, one of each."""
+        purchase.is_refunded = True
+        back: dict[tuple[object, ...], Grant] = {}
+        for of, micros in sorted(purchase.pieces, key=lambda piece: piece[0].number):
+            kind = (of.category, of.priority, of.expires, of.payment)
+            grant = back.setdefault(
+                kind,
+                Grant(
+                    of.category,
+                    0,
+                    len(self.grants) + len(back),
+                    priority=of.priority,
+                    expires=of.expires,
+                    payment=of.payment,
+                ),
+            )
+            grant.amount += micros
+        for grant in back.values():
+            self._move("revenue_spaces", "wallet", grant.amount)
+            grant.remaining, grant.is_started = grant.amount, True
+        self.grants += back.values()
+        self._repay()
 
     def start_grants(self, now: int) -> int:
         due = [g for g in self.grants if not g.is_started and g.effective <= now]
@@ -174,6 +216,8 @@ class Purse:
             self.credit(micros, "paid", "provider_clearing"),
             self.credit(bonus, "promotional", "promotion") if bonus else None,
         )
+        for grant in filter(None, (top_up.payment.grant, top_up.payment.bonus)):
+            grant.payment = top_up.payment.grant.number
         self.follow(top_up, now)
 
     def follow(self, top_up: TopUp, now: int) -> None:
@@ -226,7 +270,8 @@ class Purse:
         grant.remaining += restored
         self._move(account, "wallet", restored)
         if -micros > repaid + restored:
-            self.credit(-micros - repaid - restored, grant.category, account)
+            more = self.credit(-micros - repaid - restored, grant.category, account)
+            more.payment = grant.payment
 
     def _repay(self) -> None:
         if (micros := min(self.debt, self.available)) > 0:

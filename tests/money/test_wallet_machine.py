@@ -9,11 +9,12 @@ from tests.money.ledger import Ledger
 from tests.money.machine import GB_PRICES, PRICES, STORAGE_WINDOWS
 from tests.money.payment_rules import PaymentRules
 from tests.money.session_rules import SessionRules
+from tests.money.space_rules import SpaceRules
 from tests.money.storage_rules import StorageRules
 from tests.money.stored import SECOND, STEPS, Cellar
 
 
-class WalletMachine(SessionRules, StorageRules, PaymentRules):
+class WalletMachine(SessionRules, StorageRules, PaymentRules, SpaceRules):
     """Every action that moves money."""
 
 
