@@ -2411,7 +2411,7 @@ create function api.attach_space(p_caller jsonb, p_slug text, p_workspace_id uui
 grant execute on routine api.attach_space(jsonb,text,uuid,text) to faregate_functions, service_role;
 
 -- Attaches storage to a workspace.
-create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspace_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '7e4a9cb92ddb87b2714697f53f730369';
+create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspace_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '93fb9eeb0ebecf555c144c5d673078f9';
 grant execute on routine api.attach_storage(jsonb,uuid,uuid) to faregate_functions, service_role;
 
 -- Buys a space for the caller's organization.
@@ -2472,7 +2472,7 @@ create function api.delete_auto_top_up(p_caller jsonb) returns boolean language 
 grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
 
 -- Charges storage up to now and has the cloud delete it, with all that is in it.
-create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '1d965e5774bbcdb15f8ac3c2139338a2';
+create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as 'add40a125d077f75441962b225e38ab3';
 grant execute on routine api.delete_storage(jsonb,uuid) to faregate_functions, service_role;
 
 -- Ends a workspace to which nothing is attached and in which nothing runs.
@@ -2871,7 +2871,7 @@ grant execute on routine api.verify_organization(uuid,uuid) to faregate_function
 create function api.withdraw_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aae96e8c688c0c39b1bf2d61c642c1a5';
 grant execute on routine api.withdraw_space(jsonb,text,text) to faregate_functions, service_role;
 
-create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3207a9b2033e247d7c591db7c22d2733';
+create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'eac10163da5667a2504121c8c4e28916';
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
@@ -2899,7 +2899,7 @@ create function billing.begin_storage_period(p_organization_id uuid, p_storage_i
 
 create function billing.billed_gb(p_size_gb integer, p_used_bytes bigint, p_included_gb integer) returns integer language sql immutable parallel safe as 'bcf32f5d8a7449e2c1483f684d3e4668';
 
-create function billing.bucket_place(p_storage billing.storage, p_statuses billing.storage_status[], OUT provider text, OUT location text, OUT endpoint text, OUT resource_name text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '05e63991c169063cf80d5734646234f1';
+create function billing.bucket_place(p_storage billing.storage, p_statuses billing.storage_status[], OUT provider text, OUT location text, OUT endpoint text, OUT resource_name text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '58463ef0a075029617765345a9efeb00';
 
 create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
 
@@ -3001,6 +3001,8 @@ create function billing.give_up_identity(p_organization_id uuid, p_reason text) 
 
 create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_id text, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '876f36f77724742ae20351f44836ad24';
 
+create function billing.has_ended(p_status billing.storage_status) returns boolean language sql immutable as 'b53b194c20fa8044cdf26ed04539efb6';
+
 create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
 
 create function billing.hold_storage_size(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ce74f7b8331f58e56defe5564442b706';
@@ -3036,7 +3038,7 @@ create function billing.lock_session(p_organization_id uuid, p_session_id uuid) 
 
 create function billing.lock_sessions(p_organization_id uuid) returns uuid[] language plpgsql set search_path=pg_catalog, pg_temp as 'd9b74cb8303acbc84f7fce639c5e06f3';
 
-create function billing.lock_source(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '284b42839feae0b175704b0e91edb9ab';
+create function billing.lock_source(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as 'd9e2ce26949a1cf18d8621ea3eae7efc';
 
 create function billing.lock_space(p_caller billing.caller, p_slug text) returns billing.spaces language plpgsql set search_path=pg_catalog, pg_temp as 'f231aaa51a34deafe7af70ea12b884db';
 
@@ -3071,7 +3073,7 @@ create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind bill
 
 create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
 
-create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '47372c1be39c94fab7fd0b06811addf6';
+create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '3a3e8c0090b2cae60c7b7978e9f4646d';
 
 create function billing.owns_space(p_organization_id uuid, p_space_id uuid) returns boolean language plpgsql stable set search_path=pg_catalog, pg_temp as '5c60174efab74cbd67c3abf1d3b648e5';
 
@@ -3106,7 +3108,7 @@ create function billing.refuse_purchase(p_organization_id uuid, p_space billing.
 
 create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
 
-create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f345e0c9081fd444197776c0a87bf19a';
+create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '837934593af8ceb08c68aac796dd3c13';
 
 create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6b167c3a270fafd2ba8920975317fbd9';
 
@@ -3116,7 +3118,7 @@ create function billing.refuse_source_deletion(p_organization_id uuid, p_storage
 
 create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1fedf2c3df9733d2e836da7e4b03324d';
 
-create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '507da0eed8ac5a9a9137ca4a8768e800';
+create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8f38579225beb2a35bcd40b4f064f09f';
 
 create function billing.remember(p_scope_id uuid, p_key text, p_operation text, p_request jsonb, p_response jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1f923710e9e803c063d6ebc0a67e8df';
 
@@ -3132,9 +3134,11 @@ create function billing.require_idle_workspace(p_organization_id uuid, p_workspa
 
 create function billing.require_preset_contents(p_organization_id uuid, p_workspace_id uuid, p_preset text) returns void language plpgsql stable set search_path=pg_catalog, pg_temp as '26862aa5011b44c03c068a4afcd70775';
 
+create function billing.require_status(p_storage billing.storage, p_statuses billing.storage_status[]) returns void language plpgsql immutable set search_path=pg_catalog, pg_temp as 'a9d1a8f691bb26b202b9e36a9979f1be';
+
 create function billing.require_tier_or_preset(p_tier text, p_preset text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7957191bb21ea02656ebfc1f934189f6';
 
-create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9c75e9157ad7d20d02ca7b10ae1315cb';
+create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2926132b740d3e064e0e30a6a2a428bd';
 
 create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
 
@@ -3181,7 +3185,7 @@ create function billing.storage_price(p_organization_id uuid, p_kind billing.sto
 
 create function billing.storage_principal(p_organization_id uuid) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '9327e8bc693e405e98537885bba359bb';
 
-create function billing.storage_step(p_storage billing.storage) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '020e17c2a3d81a0f06382320568f0e36';
+create function billing.storage_step(p_storage billing.storage) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '00b0aa34b4bf76f18f91a9786474ffc3';
 
 create function billing.storage_wanted(p_storage billing.storage, OUT size_gb integer, OUT access billing.storage_access, OUT principal text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '8be6988ce3e68c3bd02ab02510ad97b9';
 
@@ -3210,7 +3214,7 @@ create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint
 
 create function billing.withdraw_space(p_space_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '96cfa441c2d691f9119d8d08f1bad5b5';
 
-create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '98866ba3a100dbe156314d3a353563b1';
+create function billing.workspace_contents(p_organization_id uuid, p_workspace_id uuid) returns TABLE(storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '3e68f0cd20daa11525bead1c75d8db0d';
 
 create function billing.write_identity_task(p_organization_id uuid, p_run_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9eeb46633fcd5b5501bba771cbc5d099';
 

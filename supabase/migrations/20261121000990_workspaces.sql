@@ -71,7 +71,7 @@ begin
         from billing.storage as s
         where s.organization_id = p_organization_id
             and s.workspace_id = p_workspace_id
-            and s.status not in ('deleting', 'deleted', 'failed')
+            and not billing.has_ended(s.status)
         order by s.id
     );
     spaces := array(

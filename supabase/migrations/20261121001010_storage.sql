@@ -26,6 +26,13 @@ comment on type billing.storage_status is
 'requested, provisioning: not there yet and not charged. ready: charged. grace, read_only,
 deletion_notice: the money has run out. deleting, deleted: given up. failed: it could not be made.';
 
+-- billing.has_ended: whether a storage resource is nobody's any more, whatever the cloud has of it.
+create function billing.has_ended(p_status billing.storage_status)
+returns boolean
+language sql
+immutable
+return p_status in ('deleting', 'deleted', 'failed');
+
 create table billing.regions (
     kind billing.storage_kind not null,
     id text not null,
@@ -355,6 +362,27 @@ begin
         raise exception using errcode = 'FG404', message = 'storage_not_found';
     end if;
     return v_storage;
+end
+$$;
+
+-- billing.require_status: refuse a storage resource that has none of these statuses.
+--
+-- Raises  FG409 storage_not_ready  detail: storage_status
+create function billing.require_status(
+    p_storage billing.storage, p_statuses billing.storage_status[]
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_storage.status <> all(p_statuses) then
+        raise exception using
+            errcode = 'FG409',
+            message = 'storage_not_ready',
+            detail = jsonb_build_object('storage_status', p_storage.status)::text;
+    end if;
 end
 $$;
 

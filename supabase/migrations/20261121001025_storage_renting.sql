@@ -110,7 +110,7 @@ begin
         from billing.storage as s
         where s.organization_id = p_organization_id
             and s.kind = p_kind
-            and s.status not in ('deleting', 'deleted', 'failed')
+            and not billing.has_ended(s.status)
     ) then
         raise exception using
             errcode = 'FG403',
@@ -357,7 +357,7 @@ comment on function api.list_storage is
 -- billing.refuse_resize: whatever speaks against another size of a storage resource that is charged
 -- up to now, one by one.
 --
--- Raises  FG409 storage_not_ready  it is not there, or not paid for; detail: storage_status
+-- Raises  FG409 storage_not_ready  it is not there, or not paid for
 --         FG403 storage_not_allowed, FG400 size_not_allowed
 --         FG409 storage_in_use     more than this is in it; detail: used_bytes
 create function billing.refuse_resize(
@@ -370,12 +370,7 @@ as $$
 declare
     v_storage billing.storage := billing.find_storage(p_organization_id, p_storage_id);
 begin
-    if v_storage.status <> 'ready' then
-        raise exception using
-            errcode = 'FG409',
-            message = 'storage_not_ready',
-            detail = jsonb_build_object('storage_status', v_storage.status)::text;
-    end if;
+    perform billing.require_status(v_storage, '{ready}');
     perform billing.refuse_size(p_plan_id, v_storage.kind, v_storage.region_id, p_size_gb);
     if v_storage.used_bytes > p_size_gb * 1073741824::bigint then
         raise exception using
@@ -509,7 +504,7 @@ declare
     v_caller billing.caller := billing.authenticate(p_caller, 'write');
     v_storage billing.storage := billing.lock_storage(v_caller.organization_id, p_storage_id);
 begin
-    if v_storage.status not in ('deleting', 'deleted', 'failed') then
+    if not billing.has_ended(v_storage.status) then
         if v_storage.workspace_id is not null then
             raise exception using
                 errcode = 'FG409',
@@ -536,7 +531,7 @@ comment on function api.delete_storage is
 --
 -- Raises  FG404 storage_not_found, FG404 workspace_not_found
 --         FG409 storage_attached   it belongs to another one; detail: workspace_id
---         FG409 storage_not_ready  it has ended; detail: storage_status
+--         FG409 storage_not_ready  it has ended
 -- Locks   the workspace, the storage resource.
 create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspace_id uuid)
 returns setof api.storage
@@ -550,12 +545,10 @@ declare
 begin
     perform billing.lock_workspace(v_caller.organization_id, p_workspace_id);
     v_storage := billing.lock_storage(v_caller.organization_id, p_storage_id);
-    if v_storage.status in ('deleting', 'deleted', 'failed') then
-        raise exception using
-            errcode = 'FG409',
-            message = 'storage_not_ready',
-            detail = jsonb_build_object('storage_status', v_storage.status)::text;
-    elsif v_storage.workspace_id <> p_workspace_id then
+    perform billing.require_status(
+        v_storage, '{requested, provisioning, ready, grace, read_only, deletion_notice}'
+    );
+    if v_storage.workspace_id <> p_workspace_id then
         raise exception using
             errcode = 'FG409',
             message = 'storage_attached',

@@ -62,7 +62,7 @@ declare
     v_wanted record := billing.storage_wanted(p_storage);
 begin
     return case
-        when p_storage.status in ('deleting', 'deleted', 'failed')
+        when billing.has_ended(p_storage.status)
             then case when p_storage.is_absent then 'nothing' else 'delete' end
         when p_storage.applied_access is null then 'create'
         when p_storage.applied_access <> v_wanted.access
@@ -392,7 +392,7 @@ comment on column billing.uploads.signed_at is 'When that was (UTC).';
 -- billing.bucket_place: where a bucket is that has one of these statuses.
 --
 -- Raises  FG409 bucket_required    it is a file share
---         FG409 storage_not_ready  it has another status; detail: status
+--         FG409 storage_not_ready  it has another status
 create function billing.bucket_place(
     p_storage billing.storage,
     p_statuses billing.storage_status[],
@@ -408,12 +408,8 @@ as $$
 begin
     if p_storage.kind <> 'bucket' then
         raise exception using errcode = 'FG409', message = 'bucket_required';
-    elsif p_storage.status <> all(p_statuses) then
-        raise exception using
-            errcode = 'FG409',
-            message = 'storage_not_ready',
-            detail = jsonb_build_object('status', p_storage.status)::text;
     end if;
+    perform billing.require_status(p_storage, p_statuses);
     select r.provider, r.location, r.endpoint into strict provider, location, endpoint
     from billing.regions as r
     where r.kind = p_storage.kind and r.id = p_storage.region_id;

@@ -320,7 +320,7 @@ begin
         select s.id
         from billing.storage as s
         where s.organization_id = p_organization_id
-            and s.status not in ('deleting', 'deleted', 'failed')
+            and not billing.has_ended(s.status)
             and s.applied_principal is distinct from p_email
         order by s.id
     loop

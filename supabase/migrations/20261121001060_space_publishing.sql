@@ -51,12 +51,8 @@ declare
 begin
     if v_storage.kind <> 'bucket' then
         raise exception using errcode = 'FG409', message = 'bucket_required';
-    elsif v_storage.status <> 'ready' then
-        raise exception using
-            errcode = 'FG409',
-            message = 'storage_not_ready',
-            detail = jsonb_build_object('storage_status', v_storage.status)::text;
     end if;
+    perform billing.require_status(v_storage, '{ready}');
     return v_storage;
 end
 $$;

@@ -83,7 +83,7 @@ begin
     select count(*) into v_storage_count
     from billing.storage as s
     where s.organization_id = p_organization_id
-        and s.status not in ('deleting', 'deleted', 'failed');
+        and not billing.has_ended(s.status);
     if v_storage_count > 0 then
         raise exception using
             errcode = 'FG409',

@@ -32,6 +32,8 @@ _LEVELS = [
     KINDS,
 ]
 LEVEL = {name: level for level, names in enumerate(_LEVELS) for name in names}
+# As whom Google's clients call, whichever backend they are of.
+SHARED = "faregate.backends.google"
 # What every module may import beside the standard library. Anything else is a backend's.
 FRAMEWORK = {"fastapi", "functions_framework", "pydantic", "pydantic_core", "starlette"}
 
@@ -66,7 +68,8 @@ def test_imports_go_down(file: Path) -> None:
         top = imported.split(".")[0]
         if top == "faregate":
             is_down = LEVEL[_part(imported)] < LEVEL[_part(own)]
-            assert is_down or _backend(imported) == _backend(own), f"{own} imports {imported}"
+            is_own = imported == SHARED or _backend(imported) == _backend(own)
+            assert is_down or is_own, f"{own} imports {imported}"
         elif _part(own + ".") != "backends" and own != "faregate":
             known = top in sys.stdlib_module_names or top in FRAMEWORK
             allowed = known or (own == "faregate.settings" and top == "pydantic_settings")
@@ -138,6 +141,16 @@ def _raised_in_sql() -> set[tuple[str, str]]:
 
 def test_every_refusal_of_sql_is_a_problem_with_its_status() -> None:
     assert _raised_in_sql() <= {(f"FG{problem.status}", code) for code, problem in PROBLEMS.items()}
+
+
+def test_no_detail_stands_in_for_what_every_problem_says() -> None:
+    """RFC 9457: a detail named `status` would take the place of the answer's own."""
+    details = re.findall(
+        r"detail\s*=\s*jsonb_build_object\((.*?)\)::text", _migrations(), re.DOTALL
+    )
+    assert len(details) > 20
+    names = {name for detail in details for name in re.findall(r"'(\w+)', ", detail)}
+    assert names.isdisjoint({"type", "title", "status", "detail", "instance", "code", "request_id"})
 
 
 def test_every_problem_is_raised_somewhere() -> None:

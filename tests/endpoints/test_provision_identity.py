@@ -376,6 +376,22 @@ def test_a_deletion_is_never_given_up(
     parts.expect_none(organization)
 
 
+@pytest.mark.parametrize("fault", sorted(PASSING.keys() - {"not there yet"}))
+@pytest.mark.parametrize("call", [GET, DELETE], ids=["get", "delete"])
+def test_a_deletion_that_fails_is_tried_again(
+    parts: Identities, iam: Way, worker: Client, call: tuple[str, str], fault: str
+) -> None:
+    organization, task = parts.begin()
+    assert done(parts.work(task, worker)) == READY
+    _close(parts, organization)
+    task = parts.task(organization)
+    iam.strike(PASSING[fault], *call)
+    problem(parts.work(task, worker), 503, "unavailable")
+    assert parts.row(organization)["status"] == "deleting"
+    assert done(parts.work(task, worker)) == DELETED
+    parts.expect_none(organization)
+
+
 def test_a_lost_answer_of_a_deletion_is_a_deletion(
     parts: Identities, iam: Way, worker: Client
 ) -> None:

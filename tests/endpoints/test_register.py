@@ -327,6 +327,8 @@ def test_a_customer_has_both_before_the_claim_and_no_more_after_it(
 @pytest.mark.parametrize(
     "change",
     [
+        "alter table billing.provider_costs disable trigger user;"
+        " delete from billing.provider_costs; delete from billing.regions",
         "update billing.regions set is_open = false",
         "update billing.regions set min_gb = 100",
         "delete from billing.storage_limits",

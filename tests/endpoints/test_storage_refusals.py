@@ -274,6 +274,19 @@ def test_what_is_not_there_yet_is_not_resized(client: Client, platform: Platform
     assert problem(response, 409, "storage_not_ready")["storage_status"] == "deleted"
 
 
+def test_nothing_is_put_into_what_is_not_there_yet(function: Load, platform: Platform) -> None:
+    organization = platform.organization("pro", usd=1)
+    path = f"/v1/storage/{open_storage(platform.owner, organization.id)}"
+    objects, before = function("objects"), platform.contents()
+    for part, body in [
+        ("uploads", {"object": "a", "size_bytes": 1}),
+        ("downloads", {"object": "a"}),
+    ]:
+        response = objects.post(f"{path}/{part}", body, by=organization.passport)
+        assert problem(response, 409, "storage_not_ready")["storage_status"] == "requested"
+    assert platform.contents() == before
+
+
 def test_what_is_not_paid_for_is_not_resized(client: Client, platform: Platform) -> None:
     organization = platform.organization("pro")
     platform.give(organization.id, 65_753)

@@ -367,7 +367,7 @@ def test_a_bucket_of_ours_that_is_not_marked_is_left_alone(storage: Provisioning
 def test_a_creation_that_arrives_late_is_found(table: Table) -> None:
     storage_id = table.rent()
     late: list[Exchange] = []
-    table.way.strike(lambda exchange: late.append(exchange), *table.provider.steps["create"])
+    table.way.strike(late.append, *table.provider.steps["create"])
     table.storage.deliver(table.storage.task(storage_id), table.worker)
     table.storage.end(storage_id)
     table.storage.deliver(table.storage.task(storage_id), table.worker)

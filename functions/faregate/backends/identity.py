@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from faregate.settings import IdentitySettings
 
@@ -145,17 +144,12 @@ class Identities:
     @cached_property
     def _session(self) -> "AuthorizedSession":
         """Make the client, which repeats nothing: the queue does."""
-        import google.auth
-        from google.auth.credentials import AnonymousCredentials
         from google.auth.transport.requests import AuthorizedSession
 
-        # Credentials never travel in the clear.
-        credentials = (
-            google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
-            if urlsplit(str(self._settings.iam_api_url)).scheme == "https"
-            else AnonymousCredentials()  # type: ignore[no-untyped-call]
-        )
-        return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        from faregate.backends.google import credentials
+
+        as_us = credentials(str(self._settings.iam_api_url))
+        return AuthorizedSession(as_us)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """The client's connections end with the process."""

@@ -73,21 +73,17 @@ class Tasks:
     @cached_property
     def _client(self) -> "CloudTasksClient":
         """Make the client over plain REST, which is lighter than gRPC."""
-        import google.auth
-        from google.auth.credentials import AnonymousCredentials
         from google.cloud.tasks_v2 import CloudTasksClient
         from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRestTransport
 
+        from faregate.backends.google import credentials
+
         address = urlsplit(str(self._settings.tasks_api_url))
-        # Credentials never travel in the clear.
-        credentials = (
-            google.auth.default()[0] if address.scheme == "https" else AnonymousCredentials()  # type: ignore[no-untyped-call]
-        )
         return CloudTasksClient(
             transport=CloudTasksRestTransport(
                 host=address.netloc + address.path.rstrip("/"),
                 url_scheme=address.scheme,
-                credentials=credentials,
+                credentials=credentials(str(self._settings.tasks_api_url)),
             )
         )
 

@@ -15,6 +15,7 @@ from google.cloud.filestore_v1.services.cloud_filestore_manager.transports.rest 
     CloudFilestoreManagerRestTransport,
 )
 
+from faregate.backends.google import credentials
 from faregate.backends.storage import (
     CALL_SECONDS,
     DONE,
@@ -24,7 +25,7 @@ from faregate.backends.storage import (
     Step,
     Wanted,
 )
-from faregate.backends.storage.google import credentials, operation_outcome, outcome
+from faregate.backends.storage.google import operation_outcome, outcome
 from faregate.settings import FilestoreSettings
 
 _SHARE = "share"

@@ -19,6 +19,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Bucket, Client
 
+from faregate.backends.google import credentials
 from faregate.backends.storage import (
     CALL_SECONDS,
     DONE,
@@ -35,7 +36,7 @@ from faregate.backends.storage import (
     Step,
     Wanted,
 )
-from faregate.backends.storage.google import credentials, outcome
+from faregate.backends.storage.google import outcome
 from faregate.settings import BucketSettings, SignerSettings
 
 _ROLES = {"write": "roles/storage.objectUser", "read": "roles/storage.objectViewer"}

@@ -4,10 +4,10 @@ from google.api_core.exceptions import NotFound
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Blob
 
+from faregate.backends.google import credentials
 from faregate.backends.storage import CALL_SECONDS, Object, Place
 from faregate.backends.storage.copying import PART_BYTES, Part, Read
 from faregate.backends.storage.gcs import ONCE, GcsObjects, connect, outcomes
-from faregate.backends.storage.google import credentials
 from faregate.settings import BucketSettings
 
 # Between locations the provider takes its time, and then says how far it is.

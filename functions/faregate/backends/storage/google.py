@@ -1,14 +1,8 @@
-"""What Google's clients have in common: credentials, and what their errors mean."""
+"""What the errors of Google's storage clients mean."""
 
-from urllib.parse import urlsplit
-
-import google.auth
 from google.api_core.exceptions import GoogleAPICallError
-from google.auth.credentials import AnonymousCredentials, Credentials
 
 from faregate.backends.storage import Outcome
-
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 # Cloud Storage says the first, the newer services the second.
 _RATES = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"}
@@ -16,14 +10,6 @@ _QUOTAS = {"quotaExceeded", "QUOTA_EXCEEDED"}
 
 # google.rpc.Code of an operation that failed, as the status that a call would have had.
 _STATUSES = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 16: 401}
-
-
-def credentials(url: str) -> Credentials:
-    """Give the credentials for an address: they never travel in the clear."""
-    if urlsplit(url).scheme != "https":
-        return AnonymousCredentials()  # type: ignore[no-untyped-call]
-    found: Credentials = google.auth.default(scopes=[_SCOPE])[0]
-    return found
 
 
 def outcome(error: BaseException) -> Outcome:
