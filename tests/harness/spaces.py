@@ -40,7 +40,7 @@ class Spaces:
         return self.client.post(f"/v1/spaces/{slug}/{verb}", body, by=owner.passport, **options)
 
     def publish(
-        self, publisher: Organization, storage_id: str, slug: str = "our-lab", **body: object
+        self, publisher: Organization, storage_id: str, /, slug: str = "our-lab", **body: object
     ) -> httpx.Response:
         body = {
             **{"slug": slug, "title": "Our lab", "description": "All that we use."},
