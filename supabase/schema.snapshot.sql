@@ -3204,7 +3204,7 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'bcc356fb924ecbcbb165cebb3f9db6c5';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '1dabcaa2bced10bacdc17cd337be7284';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 

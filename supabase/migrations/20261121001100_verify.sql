@@ -433,10 +433,12 @@ begin
             on p.organization_id = s.organization_id and p.storage_id = s.id
         group by s.organization_id, s.id, s.ready_at
 
+        -- Where the clock went back before the end, the last one is empty.
         union all
         select p.organization_id, 'storage periods adjoin', p.storage_id::text,
             extract(epoch from coalesce(
-                p.next_starts_at, case when not p.is_charged then p.captured_until end
+                p.next_starts_at,
+                case when not p.is_charged then greatest(p.starts_at, p.captured_until) end
             )),
             extract(epoch from p.ends_at)
         from storage_periods as p

@@ -29,6 +29,8 @@ _lengths = st.builds(
 Step = tuple[str, int]
 # Chance seldom goes the whole way from the last money to the deletion.
 _DOWNFALL: list[Step] = [("later", days * DAY) for days in (2, 4, 8, 8)]
+# It ends before the moment from which it was to be charged for more.
+_SETBACK: list[Step] = [("pass", 2 * HOUR), ("measure", 100 * GB), ("back", HOUR)]
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("pass"), _lengths),
@@ -100,6 +102,7 @@ def test_accrual_charges_what_the_model_does(ledger: Ledger) -> None:
 
     @_few
     @example(gb=100, included=0, price=1_500_000, prices=[], steps=_DOWNFALL)
+    @example(gb=1, included=0, price=20_000, prices=[], steps=_SETBACK)
     @given(
         gb=st.integers(1, 100),
         included=st.sampled_from([0, 0, 5, 100]),
