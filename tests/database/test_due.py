@@ -35,10 +35,15 @@ select w.organization_id, billing.uuidv7(), 'usage', 10, %(captured)s, %(expires
     %(due_at)s
 from billing.wallets as w, generate_series(1, %(count)s / 10)
 """
+_OUTBOX = """
+insert into billing.outbox (organization_id, topic, payload, tell_at, acknowledged_at)
+select w.organization_id, 'stop_session', '{}', %(tell_at)s, %(acknowledged_at)s
+from billing.wallets as w, generate_series(1, %(count)s / 10)
+"""
 _READ = """
 select sum(seq_scan), sum(idx_tup_fetch)
 from pg_stat_xact_user_tables
-where schemaname = 'billing' and relname in ('grants', 'holds')
+where schemaname = 'billing' and relname in ('grants', 'holds', 'outbox')
 """
 _PAST, _FUTURE = "2020-01-01", "2900-01-01"
 
@@ -75,7 +80,15 @@ def owner(database: Database) -> Iterator[Connection]:
                     "due_at": due_at,
                 },
             )
-        owner.execute("analyze billing.grants, billing.holds, billing.wallets")
+        for count, tell_at, acknowledged_at in (
+            (OLD, _PAST, _PAST),
+            (LATER, _FUTURE, None),
+            (DUE, _PAST, None),
+        ):
+            owner.execute(
+                _OUTBOX, {"count": count, "tell_at": tell_at, "acknowledged_at": acknowledged_at}
+            )
+        owner.execute("analyze billing.grants, billing.holds, billing.outbox, billing.wallets")
         yield owner
 
 
@@ -91,6 +104,8 @@ def _read(owner: Connection) -> tuple[int, int]:
         "select r.started from api.start_grants(100) as r",
         "select r.expired from api.expire_grants(100) as r",
         "select r.expired from api.expire_holds(100) as r",
+        "select api.mark_enqueued(array_agg(r.organization_id), array_agg(r.id))"
+        " from api.list_outbox('stop_session', 100) as r",
     ],
 )
 def test_a_run_reads_what_is_due(owner: Connection, query: LiteralString) -> None:
