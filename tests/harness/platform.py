@@ -183,13 +183,12 @@ class Platform:
 
     def contents(self) -> dict[str, Any]:
         """Tell how many rows each table has, and every wallet: what a refusal must not change."""
-        counts = {
-            name: self.owner.execute(
-                sql.SQL("select count(*) from billing.{}").format(sql.Identifier(name))
-            ).fetchall()
+        counts = sql.SQL(" union all ").join(
+            sql.SQL("select {}::text, count(*) from billing.{}").format(name, sql.Identifier(name))
             for (name,) in self.fetch(_TABLES)
-        }
-        return counts | {"the wallets": self.fetch("select * from billing.wallets order by 1")}
+        )
+        wallets = self.fetch("select * from billing.wallets order by 1")
+        return dict(self.owner.execute(counts).fetchall()) | {"the wallets": wallets}
 
     def differences(self) -> list[tuple[Any, ...]]:
         return self.fetch("select * from billing.verify()")
