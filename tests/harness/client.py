@@ -76,7 +76,7 @@ Load = Callable[..., Client]
 @contextmanager
 def load(portal: BlockingPortal, name: str, settings: Mapping[str, str]) -> Iterator[Client]:
     """Load an entry point with functions-framework, and close afterwards what it opened."""
-    with environment(settings):
+    with environment(settings), _search_path():
         app = create_asgi_app(name, MAIN)  # type: ignore[no-untyped-call]
     function_app = vars(getattr(sys.modules.pop("main"), name))["app"]
 
@@ -92,6 +92,16 @@ def load(portal: BlockingPortal, name: str, settings: Mapping[str, str]) -> Iter
 
     with portal.wrap_async_context_manager(http()) as client:
         yield Client(portal, client)
+
+
+@contextmanager
+def _search_path() -> Iterator[None]:
+    """Keep it as it is: the framework adds to it at each load, and each failed import walks it."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextmanager
