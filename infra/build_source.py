@@ -4,6 +4,7 @@ Its name is the hash of its bytes, so a commit that changes no function builds n
 """
 
 import hashlib
+import re
 import sys
 import zipfile
 from io import BytesIO
@@ -44,8 +45,8 @@ def _files(folder: Path) -> list[Path]:
     links = [path for path in folder.rglob("*") if path.is_symlink()]
     if links:
         raise RefusalError(f"{links[0]} is a symbolic link: what it leads to is not deployed.")
-    hidden = [path for path in found if path.name.startswith(".")]
-    return sorted(found - set(hidden), key=lambda path: path.relative_to(folder).as_posix())
+    names = {path.relative_to(folder).as_posix(): path for path in found}
+    return [names[name] for name in sorted(names) if not re.search(r"(^|/)\.", name)]
 
 
 def main() -> None:

@@ -48,16 +48,11 @@ def test_another_byte_gives_another_name(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "stray",
-    [
-        ".env",
-        "service-account.json",
-        "faregate/.env.py",
-        "faregate/__pycache__/log.cpython-313.pyc",
-    ],
+    [".env", "key.json", ".venv/lib/x.py", "faregate/.env.py", "faregate/__pycache__/log.pyc"],
 )
 def test_what_is_not_deployed_stays_here(folder: Path, stray: str) -> None:
     before = build_source.archive(folder)
-    (folder / stray).parent.mkdir(exist_ok=True)
+    (folder / stray).parent.mkdir(parents=True, exist_ok=True)
     (folder / stray).write_text("SECRET")
     assert build_source.archive(folder) == before
 

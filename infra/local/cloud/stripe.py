@@ -6,6 +6,7 @@ from infra.local.cloud.stripe_charges import Charges
 from infra.local.cloud.stripe_checkout import Checkout
 from infra.local.cloud.stripe_customers import Customers
 from infra.local.cloud.stripe_disputes import Disputes
+from infra.local.cloud.stripe_endpoints import Endpoints
 from infra.local.cloud.stripe_intents import PaymentIntents
 from infra.local.cloud.stripe_lists import Lists
 from infra.local.cloud.stripe_pay_page import PayPage
@@ -18,7 +19,7 @@ __all__ = ["Stripe", "refuse"]
 
 
 class Stripe:
-    """The calls that top-ups, refunds, disputes, saved cards and reconciliation need.
+    """The calls that top-ups, refunds, disputes, saved cards, reconciliation and set-up need.
 
     What customers and their banks do has forms of its own, which ask for no key:
 
@@ -43,5 +44,6 @@ class Stripe:
         Disputes(api, records, charges)
         PayPage(api, records, webhooks, checkout, customers, charges, payments)
         Lists(api, records)
+        Endpoints(api, records, store)
         api.control("/_webhooks", webhooks.configure)
         self.router = api.router

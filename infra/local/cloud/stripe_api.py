@@ -50,6 +50,16 @@ class Api:
 
         self.serve("POST", path, handle)
 
+    def delete(self, path: str, act: Act) -> None:
+        """Serve a call that removes something."""
+
+        async def handle(request: Request) -> Response:
+            self._authenticate(request)
+            parameters = _decode(request.url.query.encode())
+            return self._answer(request, 200, self._carry_out(act, request, parameters))
+
+        self.serve("DELETE", path, handle)
+
     def control(self, path: str, act: Act) -> None:
         """Serve what Stripe has no call for: what customers and banks do."""
 

@@ -45,6 +45,7 @@ _READABLE: tuple[tuple[str, str, dict[str, Filter]], ...] = (
     ("payment_intents", "payment_intent", _same("customer")),
     ("payment_methods", "payment_method", _same("customer") | _same("type")),
     ("refunds", "refund", _same("charge") | _same("payment_intent")),
+    ("webhook_endpoints", "webhook_endpoint", {}),
 )
 
 

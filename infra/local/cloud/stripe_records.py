@@ -16,6 +16,7 @@ _KINDS = {
     "pyr": "refund",
     "re": "refund",
     "txn": "balance_transaction",
+    "we": "webhook_endpoint",
 }
 
 
