@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from infra.local import paths
 
-NAMES = ("gcloud", "terraform", "supabase", "curl")
+NAMES = ("gcloud", "terraform", "supabase", "curl", "python")
 
 _FAKE = """#!{python}
 import json, re, sys, pathlib

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Prepares an empty Google Cloud project for infra/deploy.sh, once; again, it changes nothing:
+#
+#   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY=owner/name infra/bootstrap.sh
+#
+# APIs, a bucket for Terraform's state, and the service account that deploys. GitHub's workflow acts
+# as it by workload identity federation: there is no key that could leak. Only the main branch of the
+# one repository may. Run by an owner of the project; with BILLING_ACCOUNT, by its administrator, the
+# deployer may also write the budget.
+set -euo pipefail
+
+main() {
+  : "${PROJECT_ID:?}" "${REGION:?}" "${GITHUB_REPOSITORY:?owner/name}"
+  # It becomes part of a condition: whose tokens count.
+  [[ $GITHUB_REPOSITORY =~ ^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$ ]] || fail 'GITHUB_REPOSITORY is owner/name'
+  deployer=faregate-deployer@$PROJECT_ID.iam.gserviceaccount.com
+  number=$(gcloud projects describe "$PROJECT_ID" --format='value(projectNumber)')
+  pool=projects/$number/locations/global/workloadIdentityPools/github
+
+  enable_apis
+  make_state_bucket
+  make_deployer
+  grant_roles
+  trust_github
+  tell
+}
+
+enable_apis() {
+  step 'APIs'
+  local apis=(
+    artifactregistry billingbudgets cloudbilling cloudbuild cloudresourcemanager cloudscheduler cloudtasks compute
+    file iam iamcredentials logging monitoring run secretmanager serviceusage storage sts
+  )
+  gcloud services enable "${apis[@]/%/.googleapis.com}" --project="$PROJECT_ID"
+}
+
+# It knows everything but secrets' values. Versions: whoever breaks the state gets it back.
+make_state_bucket() {
+  step "Terraform's state"
+  local bucket=gs://$PROJECT_ID-terraform-state
+  exists storage buckets describe "$bucket" ||
+    gcloud storage buckets create "$bucket" --project="$PROJECT_ID" --location="$REGION" \
+      --uniform-bucket-level-access --public-access-prevention
+  gcloud storage buckets update "$bucket" --versioning --uniform-bucket-level-access \
+    --public-access-prevention
+}
+
+make_deployer() {
+  step 'The service account that deploys'
+  exists iam service-accounts describe "$deployer" --project="$PROJECT_ID" ||
+    gcloud iam service-accounts create faregate-deployer --project="$PROJECT_ID" \
+      --display-name='Deploys Faregate, as its GitHub workflow only'
+}
+
+# What Terraform makes, and no more: neither owner nor editor, and no value of a secret.
+grant_roles() {
+  step 'What it may do'
+  local roles=(
+    artifactregistry.admin            # the repository of images
+    cloudbuild.builds.editor          # starts the build
+    cloudscheduler.admin              # cron jobs
+    cloudtasks.queueAdmin             # queues
+    compute.loadBalancerAdmin         # the front: addresses, certificate, URL map
+    compute.securityAdmin             # Cloud Armor
+    iam.roleAdmin                     # the functions' own narrow roles
+    iam.serviceAccountAdmin           # an account for each function
+    iam.serviceAccountUser            # makes services that run as these accounts
+    logging.configWriter              # metrics of logs
+    monitoring.editor                 # alerts, dashboard, uptime checks
+    resourcemanager.projectIamAdmin   # who may do what: as strong as all others together
+    run.admin                         # services
+    serviceusage.serviceUsageConsumer # asks the budget's API on this project's quota
+    storage.admin                     # state, sources
+  )
+  local role
+  for role in "${roles[@]}"; do
+    grant "roles/$role"
+  done
+  make_role_for_secrets
+  grant "projects/$PROJECT_ID/roles/faregateSecretKeeper"
+  [[ -z ${BILLING_ACCOUNT:-} ]] ||
+    gcloud billing accounts add-iam-policy-binding "$BILLING_ACCOUNT" \
+      --member="serviceAccount:$deployer" --role=roles/billing.costsManager >/dev/null
+}
+
+# The predefined role that makes secrets reads them, too.
+make_role_for_secrets() {
+  local permissions verb=create
+  permissions=$(
+    IFS=,
+    local names=(
+      secretmanager.secrets.{create,delete,get,getIamPolicy,list,setIamPolicy,update}
+      secretmanager.versions.{add,get,list}
+    )
+    echo "${names[*]}"
+  )
+  ! exists iam roles describe faregateSecretKeeper --project="$PROJECT_ID" || verb=update
+  gcloud iam roles "$verb" faregateSecretKeeper --project="$PROJECT_ID" --quiet \
+    --title='Makes secrets and adds versions, reads none' --permissions="$permissions" >/dev/null
+}
+
+trust_github() {
+  step 'Workload identity federation'
+  local condition verb=create
+  condition="assertion.repository == '$GITHUB_REPOSITORY' && assertion.ref == 'refs/heads/main'"
+  exists iam workload-identity-pools describe github --project="$PROJECT_ID" --location=global ||
+    gcloud iam workload-identity-pools create github --project="$PROJECT_ID" --location=global \
+      --display-name=GitHub
+  ! exists iam workload-identity-pools providers describe github --project="$PROJECT_ID" \
+    --location=global --workload-identity-pool=github || verb=update-oidc
+  [[ $verb == update-oidc ]] || verb=create-oidc
+  gcloud iam workload-identity-pools providers "$verb" github --project="$PROJECT_ID" \
+    --location=global --workload-identity-pool=github \
+    --issuer-uri=https://token.actions.githubusercontent.com \
+    --attribute-mapping=google.subject=assertion.sub,attribute.repository=assertion.repository \
+    --attribute-condition="$condition"
+  gcloud iam service-accounts add-iam-policy-binding "$deployer" --project="$PROJECT_ID" \
+    --role=roles/iam.workloadIdentityUser \
+    --member="principalSet://iam.googleapis.com/$pool/attribute.repository/$GITHUB_REPOSITORY" >/dev/null
+}
+
+grant() {
+  gcloud projects add-iam-policy-binding "$PROJECT_ID" --member="serviceAccount:$deployer" \
+    --role="$1" --condition=None >/dev/null
+}
+
+exists() { gcloud "$@" >/dev/null 2>&1; }
+
+tell() {
+  cat <<TEXT
+
+Ready. Variables of the GitHub environment, none of them a secret:
+
+  WORKLOAD_IDENTITY_PROVIDER  $pool/providers/github
+  DEPLOYER                    $deployer
+TEXT
+}
+
+step() { echo "— $1"; }
+fail() {
+  echo "faregate: $1" >&2
+  exit 1
+}
+
+main

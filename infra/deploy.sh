@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# Brings what is checked out into the cloud:
+#
+#   infra/deploy.sh ENVIRONMENT              staging, production: terraform/environments/*.tfvars
+#   infra/deploy.sh ENVIRONMENT --dry-run    print every step and run none
+#
+# Needs gcloud and Terraform signed in to Google Cloud, and of the environment SUPABASE_PROJECT_REF,
+# SUPABASE_ACCESS_TOKEN, SUPABASE_DB_PASSWORD and what supabase/config.toml reads. It may be run
+# again whenever it broke off: each step looks at what is there.
+#
+# Rolling back. When the new version does not start or does not answer, the image before is applied
+# again. Migrations stay: they only go forward. So each migration must be one that the version
+# before can live with: what it still reads or calls is added to, and removed no sooner than with
+# the version after. Then the image before runs on the new schema, which it does on every deployment
+# anyway, between the migration and the last instance's replacement.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+python=${PYTHON:-.local/venv/bin/python}
+plan=.local/build/terraform.plan
+exec 3>&1 # where a step is shown whose answer somebody takes
+
+main() {
+  read_arguments "$@"
+  read_environment
+  check_tools
+  select_state
+  prepare_first_deployment
+  migrate
+  connect_supabase
+  check_secrets
+  build_image
+  make_plan
+  confirm
+  if ! release; then
+    roll_back
+    exit 1
+  fi
+  if [[ -n $dry_run ]]; then
+    say '— Had one of the last two steps failed:'
+    roll_back
+  else
+    say "$environment runs $image"
+  fi
+}
+
+read_arguments() {
+  environment=${1:-}
+  variables=environments/$environment.tfvars
+  case "$# ${2:-}" in
+    '1 ') dry_run= ;;
+    '2 --dry-run') dry_run=yes ;;
+    *) usage ;;
+  esac
+  [[ -f terraform/$variables ]] || usage
+}
+
+# What Terraform is told, told once.
+read_environment() {
+  PROJECT_ID=$(variable project)
+  region=$(variable region)
+  api_url=https://$(variable domain)
+  export PROJECT_ID PYTHONPATH=.:functions
+  [[ -n $dry_run ]] || : "${SUPABASE_PROJECT_REF:?}" "${SUPABASE_ACCESS_TOKEN:?}" "${SUPABASE_DB_PASSWORD:?}"
+}
+
+check_tools() {
+  local tool
+  for tool in gcloud terraform supabase curl; do
+    [[ -n $dry_run ]] || command -v "$tool" >/dev/null || fail "$tool is not on PATH"
+  done
+}
+
+select_state() {
+  step "Find Terraform's state"
+  run terraform -chdir=terraform init -input=false -reconfigure \
+    -backend-config="bucket=$PROJECT_ID-terraform-state" \
+    -backend-config="prefix=faregate/$environment"
+  previous=$(answer '<the image that runs now>' terraform -chdir=terraform output -raw image \
+    2>/dev/null) || previous= # nothing is deployed yet
+}
+
+# An image needs a registry, secrets need containers: these come before the first apply of all.
+prepare_first_deployment() {
+  [[ -z $previous || -n $dry_run ]] || return 0
+  step "On the first deployment only: make what images and secrets are kept in"
+  run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
+    -var=image=none@sha256:0000000000000000000000000000000000000000000000000000000000000000 \
+    -target=module.foundation
+}
+
+# The CLI takes the access token and the password from the environment: no process shows them.
+migrate() {
+  step "Migrate the database, forward only"
+  run supabase db push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
+  step "Set up the Supabase project: exposed schemas, sign-ins, mails"
+  run supabase config push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
+}
+
+connect_supabase() {
+  step "Give the functions their keys to the project, where they have none"
+  run "$python" -m infra.supabase_project
+}
+
+check_secrets() {
+  step "Look for secrets without a value"
+  run infra/secrets.sh missing || fail "these secrets have no value. Put each with \`infra/secrets.sh put ID\`;
+  stripe-webhook-secret comes from \`python -m infra.stripe_webhook $api_url\`"
+}
+
+# Once for all functions, and only if they are not the same as in an image that is there.
+build_image() {
+  local archive name repository bucket builder tagged digest
+  step "Pack functions/ and build its image, unless there is one"
+  archive=$(answer .local/build/functions-HASH.zip "$python" -m infra.build_source)
+  name=$(basename "$archive" .zip)
+  repository=$(answer '<repository>' terraform -chdir=terraform output -raw repository)
+  bucket=$(answer '<bucket>' terraform -chdir=terraform output -raw source_bucket)
+  builder=$(answer '<builder>' terraform -chdir=terraform output -raw builder)
+  tagged=$repository/functions:${name#functions-}
+  if ! digest=$(digest_of "$tagged" 2>/dev/null) || [[ -n $dry_run ]]; then
+    run gcloud storage cp --no-clobber "$archive" "gs://$bucket/$name.zip"
+    run gcloud builds submit "gs://$bucket/$name.zip" --config=infra/build.yaml \
+      --substitutions="_IMAGE=$tagged" --project="$PROJECT_ID" --region="$region" \
+      --service-account="projects/$PROJECT_ID/serviceAccounts/$builder"
+    digest=$(digest_of "$tagged")
+  fi
+  image=$repository/functions@$digest
+}
+
+digest_of() {
+  answer 'sha256:<digest>' gcloud artifacts docker images describe "$1" \
+    --project="$PROJECT_ID" --format='value(image_summary.digest)'
+}
+
+make_plan() {
+  step "Plan what changes in the cloud"
+  run terraform -chdir=terraform plan -input=false -var-file="$variables" -var="image=$image" \
+    -out="$PWD/$plan"
+}
+
+# Whoever sits at a terminal reads the plan; a workflow's environment asks its reviewers before.
+confirm() {
+  [[ -t 0 && -z $dry_run ]] || return 0
+  local reply
+  read -rp "Apply this to $environment? [yes/no] " reply
+  [[ $reply == yes ]] || fail 'nothing was applied'
+}
+
+release() {
+  step "Apply the plan" &&
+    run terraform -chdir=terraform apply -input=false "$PWD/$plan" &&
+    smoke_test
+}
+
+# Every service has started, or the apply had failed. This asks whether they can be reached.
+smoke_test() {
+  step "Try it: the front, the database, who is refused" &&
+    expect 200 GET /health &&
+    expect 401 GET /v1/credits &&
+    expect 400 POST /v1/stripe/webhook &&
+    expect 404 POST /schedules/sweep-sessions
+}
+
+# A new revision takes a moment to get all the traffic; the first certificate takes up to an hour.
+expect() {
+  local status attempt
+  for attempt in {1..20}; do
+    status=$(answer "$1" curl --silent --output /dev/null --max-time 10 --write-out '%{http_code}' \
+      --request "$2" "$api_url$3") || status=none
+    [[ $status != "$1" ]] || return 0
+    [[ $attempt == 20 ]] || sleep "${SMOKE_TEST_PAUSE_SECONDS:-6}"
+  done
+  complain "$2 $3 answers $status instead of $1"
+  return 1
+}
+
+roll_back() {
+  if [[ -z $previous ]]; then
+    fail "the first deployment has nothing to go back to. Until $api_url resolves to the front's address
+  its certificate is not issued: look at terraform output, set the DNS record, and deploy again"
+  fi
+  step "Roll back to $previous; migrations stay"
+  run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
+    -var="image=$previous" || fail "rolling back failed as well: see infra/runbooks/server-errors.md"
+  smoke_test || fail "the image before does not answer either: see infra/runbooks/server-errors.md"
+  [[ -n $dry_run ]] || complain "$environment runs $previous again"
+}
+
+# run COMMAND…: runs it, or prints it.
+run() {
+  if [[ -n $dry_run ]]; then
+    show "$@"
+  else
+    "$@"
+  fi
+}
+
+# answer PLACEHOLDER COMMAND…: what it prints, or the placeholder.
+answer() {
+  if [[ -n $dry_run ]]; then
+    show "${@:2}" >&3
+    echo "$1"
+  else
+    "${@:2}"
+  fi
+}
+
+show() {
+  printf '   '
+  printf ' %s' "$@"
+  printf '\n'
+}
+
+variable() {
+  sed -n "s/^ *$1 *= *\"\(.*\)\".*/\1/p" "terraform/$variables" | grep . ||
+    fail "terraform/$variables has no $1"
+}
+
+step() { say "— $1"; }
+say() { echo "$1"; }
+complain() { echo "faregate: $1" >&2; }
+fail() {
+  complain "$1"
+  exit 1
+}
+
+usage() {
+  sed -n '2,/^set/ { /^#/ s/^# \{0,1\}//p }' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
+main "$@"

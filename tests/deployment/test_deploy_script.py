@@ -1,0 +1,237 @@
+"""infra/deploy.sh: each step after the other, nothing after a step that failed, and back again."""
+
+import re
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from infra.local import paths
+from tests.deployment.commands import Commands
+
+IMAGES = "europe-west1-docker.pkg.dev/acme-billing/faregate"
+BEFORE = f"{IMAGES}/functions@sha256:{'a' * 64}"
+NEW = f"{IMAGES}/functions@sha256:{'b' * 64}"
+HASH = "0123456789abcdef0123456789abcdef"
+SECRETS = {
+    "SUPABASE_ACCESS_TOKEN": "sbp_s3cret",
+    "SUPABASE_DB_PASSWORD": "s3cret-password",
+    "SMTP_PASSWORD": "s3cret-mails",
+}
+ENVIRONMENT = {
+    **SECRETS,
+    "SUPABASE_PROJECT_REF": "abcdefghijklmnopqrst",
+    "SMOKE_TEST_PAUSE_SECONDS": "0",
+}
+# What tells one step from another, in order.
+STEPS = [
+    "terraform -chdir=terraform init",
+    "output -raw image",
+    "supabase db push",
+    "supabase config push",
+    "infra.supabase_project",
+    "gcloud secrets list",
+    "infra.build_source",
+    "gcloud storage cp",
+    "gcloud builds submit",
+    "terraform -chdir=terraform plan",
+    "terraform -chdir=terraform apply",
+    "api.example.com/health",
+    "api.example.com/v1/credits",
+    "api.example.com/v1/stripe/webhook",
+    "api.example.com/schedules/sweep-sessions",
+]
+
+
+class Deployment:
+    """A checkout whose staging is deployed already, with another image."""
+
+    def __init__(self, folder: Path, commands: Commands) -> None:
+        (folder / "terraform" / "environments").mkdir(parents=True)
+        (folder / "terraform" / "environments" / "staging.tfvars").write_text(
+            'project = "acme-billing"\nregion  = "europe-west1"\ndomain  = "api.example.com"\n'
+        )
+        (folder / "infra").symlink_to(paths.ROOT / "infra")
+        self.script, self.commands = str(folder / "infra" / "deploy.sh"), commands
+        commands.answer("output -raw repository", IMAGES)
+        commands.answer("output -raw image$", BEFORE)
+        commands.answer("output -raw source_bucket", "acme-billing-source")
+        commands.answer("output -raw builder", "builder@acme-billing.iam.gserviceaccount.com")
+        commands.answer("infra.build_source", f".local/build/functions-{HASH}.zip")
+        commands.answer("docker images describe", f"sha256:{'b' * 64}")
+        commands.answer("secrets list", "database-url")
+        commands.have("database-url")
+        for path, status in {
+            "/health": 200,
+            "/v1/credits": 401,
+            "/v1/stripe/webhook": 400,
+            "/schedules/": 404,
+        }.items():
+            commands.answer(f"curl .*{path}", str(status))
+
+    def run(self, *arguments: str, **changes: str) -> CompletedProcess[str]:
+        environment = {**ENVIRONMENT, "PYTHON": str(self.commands.folder / "python"), **changes}
+        return self.commands.run([self.script, *arguments], environment=environment)
+
+    @property
+    def steps(self) -> list[str]:
+        """Tell which of the steps were taken, in the order in which they first were."""
+        found = [
+            next((step for step in STEPS if re.search(re.escape(step) + r"\b(?!_)", line)), None)
+            for line in self.commands.lines()
+        ]
+        return list(dict.fromkeys(step for step in found if step))
+
+    @property
+    def applied(self) -> list[str]:
+        return self.commands.lines("terraform -chdir=terraform apply")
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, commands: Commands) -> Deployment:
+    return Deployment(tmp_path / "checkout", commands)
+
+
+def test_the_steps_follow_each_other(deployment: Deployment) -> None:
+    deployment.commands.fail("docker images describe", times=1)
+    done = deployment.run("staging")
+    assert done.returncode == 0, done.stderr
+    assert deployment.steps == STEPS
+    (plan,) = deployment.commands.lines("terraform -chdir=terraform plan")
+    assert f"-var=image={NEW}" in plan
+    assert "-var-file=environments/staging.tfvars" in plan
+    (apply,) = deployment.applied
+    assert apply.endswith(".local/build/terraform.plan")
+    assert f"staging runs {NEW}" in done.stdout
+
+
+def test_the_image_is_built_once_by_its_builder(deployment: Deployment) -> None:
+    deployment.commands.fail("docker images describe", times=1)
+    assert deployment.run("staging").returncode == 0
+    (copied,) = deployment.commands.lines("storage cp")
+    assert copied.endswith(f"gs://acme-billing-source/functions-{HASH}.zip")
+    (built,) = deployment.commands.lines("builds submit")
+    assert f"_IMAGE={IMAGES}/functions:{HASH}" in built
+    assert "serviceAccounts/builder@acme-billing.iam.gserviceaccount.com" in built
+
+
+def test_the_same_functions_are_not_built_again(deployment: Deployment) -> None:
+    done = deployment.run("staging")
+    assert done.returncode == 0
+    assert deployment.commands.lines("builds submit") == []
+    assert f"-var=image={NEW}" in deployment.commands.lines("terraform -chdir=terraform plan")[0]
+
+
+def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> None:
+    done = deployment.run("staging", "--dry-run", **dict.fromkeys(SECRETS, ""))
+    assert done.returncode == 0, done.stderr
+    assert deployment.commands.calls == []
+    steps = [step.replace("gcloud secrets list", "infra/secrets.sh missing") for step in STEPS]
+    steps += ["-var=image=<the image that runs now>"]
+    _, _, told = done.stdout.partition("-target=module.foundation")
+    for step in steps[2:]:
+        before, _, told = told.partition(step)
+        assert told, f"{step} does not follow {before}"
+
+
+def test_the_first_deployment_makes_what_the_others_find(deployment: Deployment) -> None:
+    deployment.commands.fail(r"output -raw image$")
+    deployment.commands.fail("docker images describe", times=1)
+    assert deployment.run("staging").returncode == 0
+    foundation, everything = deployment.applied
+    assert "-target=module.foundation" in foundation
+    assert "-target" not in everything
+
+
+@pytest.mark.parametrize("broken", [step for step in STEPS[:10] if "output" not in step])
+def test_after_a_failed_step_comes_nothing(deployment: Deployment, broken: str) -> None:
+    deployment.commands.fail("docker images describe", times=1)
+    deployment.commands.fail(re.escape(broken))
+    assert deployment.run("staging").returncode != 0
+    assert deployment.steps == STEPS[: STEPS.index(broken) + 1]
+    assert deployment.applied == []
+
+
+def test_missing_secrets_are_named_before_anything_is_built(deployment: Deployment) -> None:
+    deployment.commands.have()
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert "database-url" in done.stdout
+    assert "infra.stripe_webhook https://api.example.com" in done.stderr
+    assert deployment.steps[-1] == "gcloud secrets list"
+
+
+@pytest.mark.parametrize(
+    ("broken", "tried"),
+    [
+        pytest.param("terraform apply .*plan$", 1, id="it does not start"),
+        pytest.param("curl .*/health", 20, id="it does not answer"),
+    ],
+)
+def test_a_version_that_fails_is_rolled_back(
+    deployment: Deployment, broken: str, tried: int
+) -> None:
+    deployment.commands.fail(
+        broken.replace("terraform ", "terraform -chdir=terraform "), times=tried
+    )
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    _, back = deployment.applied
+    assert f"-var=image={BEFORE}" in back
+    assert "-auto-approve" in back
+    assert f"staging runs {BEFORE} again" in done.stderr
+    assert deployment.commands.lines()[-1].endswith("/schedules/sweep-sessions")
+
+
+def test_who_lets_anybody_in_is_rolled_back(deployment: Deployment) -> None:
+    deployment.commands.answers.insert(0, ("curl .*/v1/credits", "200", 0, 20))
+    deployment.commands.answer("nothing")
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert "GET /v1/credits answers 200 instead of 401" in done.stderr
+    assert len(deployment.applied) == 2
+
+
+def test_a_slow_start_is_no_failure(deployment: Deployment) -> None:
+    deployment.commands.fail("curl .*/health", times=5)
+    assert deployment.run("staging").returncode == 0
+    assert len(deployment.applied) == 1
+
+
+def test_the_first_deployment_has_nothing_to_go_back_to(deployment: Deployment) -> None:
+    deployment.commands.fail(r"output -raw image$")
+    deployment.commands.fail("curl .*/health")
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert "nothing to go back to" in done.stderr
+    assert len(deployment.applied) == 2  # the foundation and everything
+
+
+def test_a_failed_way_back_is_told(deployment: Deployment) -> None:
+    deployment.commands.fail("terraform -chdir=terraform apply")
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert "rolling back failed as well" in done.stderr
+
+
+def test_no_secret_is_an_argument_or_printed(deployment: Deployment) -> None:
+    deployment.commands.fail("docker images describe", times=1)
+    done = deployment.run("staging")
+    everything = "".join(deployment.commands.lines()) + done.stdout + done.stderr
+    assert "s3cret" not in everything
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["elsewhere"], ["staging", "--dry"], ["staging", "", ""]]
+)
+def test_whatever_else_is_asked_tells_how_to(deployment: Deployment, arguments: list[str]) -> None:
+    done = deployment.run(*arguments)
+    assert done.returncode == 2
+    assert "infra/deploy.sh ENVIRONMENT --dry-run" in done.stderr
+    assert deployment.commands.calls == []
+
+
+@pytest.mark.parametrize("setting", ["SUPABASE_PROJECT_REF", "SUPABASE_ACCESS_TOKEN"])
+def test_what_the_steps_need_is_asked_first(deployment: Deployment, setting: str) -> None:
+    assert deployment.run("staging", **{setting: ""}).returncode != 0
+    assert deployment.commands.calls == []
