@@ -4,8 +4,8 @@
     python -m infra.supabase_project --rotate database-url    another password, key, …
 
 After the migrations, which make the role that the functions log in as. A secret that has a value is
-left alone, so it may run with every deployment. Reads SUPABASE_ACCESS_TOKEN, SUPABASE_PROJECT_REF and
-PROJECT_ID. Prints no secret; Postgres is told a password's verifier only, so that no log has it.
+left alone, so it may run with every deployment. Reads SUPABASE_ACCESS_TOKEN, SUPABASE_PROJECT_REF
+and PROJECT_ID. Prints no secret; Postgres is told a password's verifier only: no log has it.
 """
 
 import argparse
@@ -67,9 +67,7 @@ class Project:
         return json.dumps(key)
 
     def _call(self, method: str, path: str, **body: object) -> Any:  # noqa: ANN401  JSON
-        answer = self._api.request(
-            method, f"/v1/projects/{self._ref}/{path}", json=body if body else None
-        )
+        answer = self._api.request(method, f"/v1/projects/{self._ref}/{path}", json=body or None)
         if not answer.is_success:
             # What was sent is in no message: it can hold a key.
             raise RefusalError(f"Supabase refused {path.partition('?')[0]}: {answer.status_code}.")

@@ -16,26 +16,24 @@ from infra.local import paths
 
 NAMES = ("gcloud", "terraform", "supabase", "curl", "python")
 
-_FAKE = """#!{python}
-import json, re, sys, pathlib
-folder = pathlib.Path({folder!r})
+_FAKE = """#!{python} -IS
+import json, os, re, sys
+os.chdir({folder!r})
 name, argv = {name!r}, sys.argv[1:]
 line = " ".join([name, *argv])
 told = sys.stdin.read() if "--data-file=-" in argv else ""
-with (folder / "calls").open("a") as calls:
-    calls.write(json.dumps([name, argv, told]) + "\\n")
-secrets = folder / "secrets"
-have = secrets.read_text().split() if secrets.exists() else []
-for pattern, answer, status, times in json.loads((folder / "answers").read_text()):
-    used = folder / ("used-" + re.sub(r"\\W+", "-", pattern))
-    count = int(used.read_text()) if used.exists() else 0
-    if re.search(pattern, line) and (times is None or count < times):
-        used.write_text(str(count + 1))
-        if status: print(answer, file=sys.stderr)
-        else: print(answer)
+def read(file):
+    return open(file).read() if os.path.exists(file) else ""
+open("calls", "a").write(json.dumps([name, argv, told]) + "\\n")
+for pattern, answer, status, times in json.loads(read("answers")):
+    used = "used-" + re.sub(r"\\W+", "-", pattern)
+    if re.search(pattern, line) and (times is None or len(read(used)) < times):
+        open(used, "a").write(".")
+        print(answer, file=sys.stderr if status else sys.stdout)
         sys.exit(status)
-if "secrets versions list" in line and argv[3] in have: print("1")
-if "secrets versions add" in line: secrets.write_text(" ".join([*have, argv[3]]))
+secrets = read("secrets").split()
+if "secrets versions list" in line and argv[3] in secrets: print("1")
+if "secrets versions add" in line: open("secrets", "w").write(" ".join([*secrets, argv[3]]))
 """
 
 

@@ -164,16 +164,14 @@ def test_missing_secrets_are_named_before_anything_is_built(deployment: Deployme
 @pytest.mark.parametrize(
     ("broken", "tried"),
     [
-        pytest.param("terraform apply .*plan$", 1, id="it does not start"),
+        pytest.param("chdir=terraform apply .*plan$", 1, id="it does not start"),
         pytest.param("curl .*/health", 20, id="it does not answer"),
     ],
 )
 def test_a_version_that_fails_is_rolled_back(
     deployment: Deployment, broken: str, tried: int
 ) -> None:
-    deployment.commands.fail(
-        broken.replace("terraform ", "terraform -chdir=terraform "), times=tried
-    )
+    deployment.commands.fail(broken, times=tried)
     done = deployment.run("staging")
     assert done.returncode == 1
     _, back = deployment.applied

@@ -1,0 +1,124 @@
+"""infra/bootstrap.sh: a project becomes ready, and again nothing is made anew; no key is."""
+
+import re
+
+import pytest
+
+from tests.deployment.commands import Commands
+
+SCRIPT = "infra/bootstrap.sh"
+DEPLOYER = "faregate-deployer@acme-billing.iam.gserviceaccount.com"
+ENVIRONMENT = {"REGION": "europe-west1", "GITHUB_REPOSITORY": "acme/faregate"}
+
+
+@pytest.fixture
+def project(commands: Commands) -> Commands:
+    """Give a project in which nothing is yet."""
+    commands.answer("projects describe", "123456789")
+    return commands
+
+
+def _made(project: Commands) -> list[str]:
+    return [line for line in project.lines() if re.search(r" create(-oidc)? ", line)]
+
+
+def test_an_empty_project_gets_everything(project: Commands) -> None:
+    project.fail(" describe (?!acme-billing)")
+    done = project.run([SCRIPT], environment=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert [" ".join(line.split()[1:4]) for line in _made(project)] == [
+        "storage buckets create",
+        "iam service-accounts create",
+        "iam roles create",
+        "iam workload-identity-pools create",
+        "iam workload-identity-pools providers",
+    ]
+    assert DEPLOYER in done.stdout
+    assert "locations/global/workloadIdentityPools/github/providers/github" in done.stdout
+
+
+def test_again_nothing_is_made(project: Commands) -> None:
+    done = project.run([SCRIPT], environment=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert _made(project) == []
+    # What somebody changed by hand is as it should be again.
+    assert project.lines("storage buckets update")
+    assert project.lines("iam roles update")
+    assert project.lines("providers update-oidc")
+
+
+def test_the_state_is_private_and_kept_in_versions(project: Commands) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    (update,) = project.lines("storage buckets update")
+    for flag in ("--versioning", "--public-access-prevention", "--uniform-bucket-level-access"):
+        assert flag in update.split()
+
+
+def test_only_the_main_branch_of_one_repository_is_trusted(project: Commands) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    (provider,) = project.lines("providers update-oidc")
+    assert (
+        "--attribute-condition=assertion.repository == 'acme/faregate'"
+        " && assertion.ref == 'refs/heads/main'" in provider
+    )
+    (binding,) = project.lines("workloadIdentityUser")
+    assert binding.endswith("/attribute.repository/acme/faregate")
+
+
+def test_the_deployer_is_no_owner_and_reads_no_secret(project: Commands) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    granted = [
+        re.search(r"--role=(\S+)", line)
+        for line in project.lines("gcloud projects add-iam-policy-binding")
+    ]
+    roles = {match[1] for match in granted if match}
+    assert len(roles) == len(granted) > 10
+    assert roles.isdisjoint(
+        {
+            "roles/owner",
+            "roles/editor",
+            "roles/secretmanager.admin",
+            "roles/iam.serviceAccountKeyAdmin",
+        }
+    )
+    (secrets,) = project.lines("iam roles update")
+    assert "secretmanager.versions.access" not in secrets
+
+
+def test_no_key_is_ever_made(project: Commands) -> None:
+    project.fail(" describe (?!acme-billing)")
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    assert [line for line in project.lines() if "keys" in line] == []
+
+
+def test_the_budget_is_the_deployers_where_its_account_is_named(project: Commands) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    assert project.lines("gcloud billing") == []
+    account = {"BILLING_ACCOUNT": "01ABCD-2EF345-6789AB"}
+    project.run([SCRIPT], environment={**ENVIRONMENT, **account})
+    (granted,) = project.lines("gcloud billing")
+    assert "roles/billing.costsManager" in granted
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"GITHUB_REPOSITORY": ""},
+        {"REGION": ""},
+        {"GITHUB_REPOSITORY": "acme"},
+        {"GITHUB_REPOSITORY": "acme/x' || true || '"},
+    ],
+    ids=["no repository", "no region", "no name", "more than a name"],
+)
+def test_what_is_missing_or_wrong_is_asked_first(
+    project: Commands, changes: dict[str, str]
+) -> None:
+    done = project.run([SCRIPT], environment={**ENVIRONMENT, **changes})
+    assert done.returncode != 0
+    assert project.calls == []
+
+
+def test_whatever_fails_ends_it(project: Commands) -> None:
+    project.fail("services enable")
+    assert project.run([SCRIPT], environment=ENVIRONMENT).returncode != 0
+    assert project.lines("buckets") == []
