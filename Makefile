@@ -1,6 +1,6 @@
 # Every verb a person or CI needs. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench torture verify openapi snapshot lock ready
+.PHONY: help demo up test lint format bench torture verify openapi snapshot costs drill deploy lock ready
 
 PYTHON ?= python3
 BIN := .local/venv/bin
@@ -47,6 +47,16 @@ openapi: ready ## write openapi.json from the code
 
 snapshot: ready ## write supabase/schema.snapshot.sql from the migrations
 	@$(RUN) infra.snapshot
+
+costs: ready ## write infra/costs.md from the list prices and what was measured
+	@$(RUN) infra.costs
+
+drill: ready ## restore a backup to the second, beside the database, and prove that the books agree
+	@$(RUN) infra.restore_drill
+
+deploy: ready ## bring this into the cloud: ENVIRONMENT=staging; DRY_RUN=1 only prints each step
+	@PATH="$$(dirname .local/npm/node_modules/@supabase/cli-*/bin/supabase):$$PATH" \
+		infra/deploy.sh $(ENVIRONMENT) $(if $(DRY_RUN),--dry-run)
 
 lock: ready ## pin and hash the requirements that pyproject.toml names
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
