@@ -81,6 +81,14 @@ def passport_hash(number: int) -> str:
     return sha256(key(number).encode()).hexdigest()
 
 
+def populate(
+    connection: psycopg.Connection, organizations: int = ORGANIZATIONS, passports: int = PASSPORTS
+) -> None:
+    """Make customers of $100 each; the first of them have passports."""
+    connection.execute(_POPULATE, {"organizations": organizations})
+    connection.execute(_PASSPORTS, {"passports": passports})
+
+
 @dataclass(frozen=True)
 class Stage:
     """A populated database, as its owner, the functions and PostgREST reach it."""
@@ -104,8 +112,7 @@ def stage() -> Iterator[Stage]:
             migrate.push(cluster, "bench", sandbox=False)
             owner_url = cluster.url(migrate.OWNER, "bench")
             with psycopg.connect(owner_url, autocommit=True) as connection:
-                connection.execute(_POPULATE, {"organizations": ORGANIZATIONS})
-                connection.execute(_PASSPORTS, {"passports": PASSPORTS})
+                populate(connection)
                 connection.execute(_HOLD)
                 connection.execute("vacuum analyze")
         yield Stage(

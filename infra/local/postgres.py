@@ -75,11 +75,11 @@ class Cluster:
     @property
     def exists(self) -> bool:
         """Tell whether the data directory has been made."""
-        return self._data.exists()
+        return self.data.exists()
 
     def initialise(self) -> None:
         """Make the data directory; a half-made one never gets its final name."""
-        unfinished = self._data.with_name(f"{self.name}.unfinished")
+        unfinished = self.data.with_name(f"{self.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         with tempfile.NamedTemporaryFile("w", dir=self._home) as secret:
             secret.write(self.password)
@@ -103,14 +103,14 @@ class Cluster:
                 raise RefusalError(
                     f"PostgreSQL's data directory could not be made; see {self.log}."
                 )
-        unfinished.rename(self._data)
+        unfinished.rename(self.data)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = [f"{key}={value}" for key, value in {**_COMMON, **self.settings}.items()]
         self.process = children.spawn(
             [
-                *[self._binary("postgres"), "-D", str(self._data), "-p", str(self.port)],
+                *[self._binary("postgres"), "-D", str(self.data), "-p", str(self.port)],
                 *[argument for option in options for argument in ("-c", option)],
             ],
             self.log,
@@ -125,7 +125,7 @@ class Cluster:
                 if "password authentication failed" in str(error):
                     self.stop()
                     raise RefusalError(
-                        f"{self._data} was made with other secrets than .local has; remove it."
+                        f"{self.data} was made with other secrets than .local has; remove it."
                     ) from error
                 if self.process.poll() is not None or monotonic() > deadline:
                     self.stop()
@@ -168,7 +168,8 @@ class Cluster:
         return home
 
     @cached_property
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """Tell where the server keeps everything; whoever it runs as owns the folder."""
         if self._account is None:
             return self._home / self.name
         parent = self._home / "data"

@@ -1,4 +1,4 @@
-"""GitHub's workflows run verbs of the Makefile, with actions that nobody can exchange, and no key."""
+"""Workflows run verbs of the Makefile, with actions that nobody can exchange, and without a key."""
 
 import re
 
@@ -18,7 +18,7 @@ def workflow(request: pytest.FixtureRequest) -> str:
 def test_they_only_run_verbs(workflow: str) -> None:
     makefile = (paths.ROOT / "Makefile").read_text()
     verbs = set(re.findall(r"^([a-z]+):.* ## ", makefile, re.MULTILINE))
-    commands = re.findall(r"\brun: *(.*)", workflow)
+    commands = re.findall(r"^ +(?:- )?run: *(.*)", workflow, re.MULTILINE)
     assert commands
     # The verb that checks Terraform comes with the folder.
     assert {command.removeprefix("make ") for command in commands} <= verbs | {"terraform"}
