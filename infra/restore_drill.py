@@ -98,9 +98,9 @@ def drill(organizations: int, seconds: float) -> Outcome:
                 execute(superuser, f"select pg_create_restore_point('{_POINT}')", _ACCIDENT)
                 _await_archive(superuser)
                 lost.stop()
+            began = monotonic()
             with _cluster(f"{name}-restored", backup) as restored:
                 with step("restore"):
-                    began = monotonic()
                     restored.settings = {**DURABLE, **_recovery(archive)}
                     restored.start()
                     _await_end_of_recovery(restored)
