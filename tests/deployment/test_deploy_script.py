@@ -233,3 +233,19 @@ def test_whatever_else_is_asked_tells_how_to(deployment: Deployment, arguments: 
 def test_what_the_steps_need_is_asked_first(deployment: Deployment, setting: str) -> None:
     assert deployment.run("staging", **{setting: ""}).returncode != 0
     assert deployment.commands.calls == []
+
+
+def test_what_it_asks_of_terraform_is_there(commands: Commands) -> None:
+    terraform = paths.ROOT / "terraform"
+    if not terraform.is_dir():
+        pytest.skip("terraform/ is not in this checkout")
+    script = (paths.ROOT / "infra" / "deploy.sh").read_text()
+    outputs = (terraform / "outputs.tf").read_text()
+    for name in re.findall(r"output -raw (\w+)", script):
+        assert f'output "{name}" {{' in outputs
+    for module in re.findall(r"-target=module\.(\w+)", script):
+        assert (terraform / "modules" / module).is_dir()
+    for file in (terraform / "environments").glob("*.tfvars"):
+        done = commands.run([str(paths.ROOT / "infra" / "deploy.sh"), file.stem, "--dry-run"])
+        assert done.returncode == 0, done.stderr
+    assert commands.calls == []
