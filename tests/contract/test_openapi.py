@@ -21,7 +21,7 @@ REGENERATE = "run `make openapi`"
 # a bracket that is a row, an expiry that has passed, a period that ends before it begins, a
 # signature that only Stripe can make.
 SEMANTIC = [
-    *["/v1/storage", "/v1/spaces", "/v1/sessions/estimate"],
+    *["/v1/storage", "/v1/storage/estimate", "/v1/spaces"],
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
     *["/v1/holds", "/v1/holds/{hold_id}/capture", "/v1/reconciliation", "/v1/credits/auto-top-up"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
