@@ -1,0 +1,96 @@
+# Who looked at or changed what is worth stealing: secrets, identities, and signatures. Changes are
+# always logged by Google; reading is not, unless it is asked for here. Not for customers' objects:
+# that would cost more than the objects.
+resource "google_project_iam_audit_config" "this" {
+  for_each = toset(["secretmanager.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com", "sts.googleapis.com"])
+
+  project = var.project
+  service = each.key
+
+  audit_log_config {
+    log_type = "ADMIN_READ"
+  }
+  audit_log_config {
+    log_type = "DATA_READ"
+  }
+  audit_log_config {
+    log_type = "DATA_WRITE"
+  }
+}
+
+# Numbers out of the functions' log lines (functions/faregate/log.py).
+locals {
+  request_lines = "resource.type=\"cloud_run_revision\" AND jsonPayload.message=\"request\""
+
+  counted_lines = {
+    webhook_failures = {
+      what   = "Notifications of Stripe that were refused or broke"
+      filter = "${local.request_lines} AND resource.labels.service_name=\"stripe-webhook\" AND jsonPayload.status>=400"
+    }
+    # A task answers 503 when it is not its time yet, and comes again: no error.
+    server_errors = {
+      what   = "Requests that broke on our side"
+      filter = "${local.request_lines} AND jsonPayload.status>=500 AND NOT (jsonPayload.path=~\"^/tasks/\" AND jsonPayload.status=503)"
+    }
+  }
+
+  # What report_health says each minute.
+  health_numbers = {
+    sweep_lag          = { what = "How late the most overdue session's charge is", field = "sweep_lag_seconds", unit = "s" }
+    outbox_age         = { what = "How long the oldest row of the outbox is overdue", field = "outbox_age_seconds", unit = "s" }
+    stuck_outbox       = { what = "Rows of the outbox that are late or were tried in vain", field = "stuck_outbox", unit = "1" }
+    verify_differences = { what = "Differences that the last verification of the ledger found", field = "verify_differences", unit = "1" }
+    open_discrepancies = { what = "Where provider, payments and ledger disagree", field = "open_discrepancies", unit = "1" }
+  }
+}
+
+resource "google_logging_metric" "counted" {
+  for_each = local.counted_lines
+
+  name        = "faregate/${each.key}"
+  description = each.value.what
+  filter      = each.value.filter
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+}
+
+resource "google_logging_metric" "health" {
+  for_each = local.health_numbers
+
+  name            = "faregate/${each.key}"
+  description     = each.value.what
+  filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"report-health\" AND jsonPayload.message=\"health\""
+  value_extractor = "EXTRACT(jsonPayload.${each.value.field})"
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = each.value.unit
+  }
+}
+
+# The function's own time, without the start of an instance. Exports and an operator's comparisons
+# take as long as they take.
+resource "google_logging_metric" "latency" {
+  name            = "faregate/latency"
+  description     = "How long a call of a customer takes"
+  filter          = "${local.request_lines} AND jsonPayload.path=~\"^/v1/\" AND NOT jsonPayload.path=~\"^/v1/(statements|reconciliation)\""
+  value_extractor = "EXTRACT(jsonPayload.duration_ms)"
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "ms"
+  }
+
+  bucket_options {
+    exponential_buckets {
+      num_finite_buckets = 48 # a bucket is a fifth wider than the one before: 1 ms to 6 s
+      growth_factor      = 1.2
+      scale              = 1
+    }
+  }
+}
