@@ -60,3 +60,11 @@ resource "google_service_account_iam_member" "enqueuer" {
   role               = "roles/iam.serviceAccountUser"
   member             = module.function[each.key].account.member
 }
+
+resource "google_project_iam_member" "tracer" {
+  for_each = var.tracing ? local.functions : {}
+
+  project = var.project
+  role    = "roles/telemetry.tracesWriter"
+  member  = module.function[each.key].account.member
+}

@@ -22,6 +22,14 @@ output "url" {
   }
 }
 
+output "image" {
+  description = "What runs: where a deployment that fails goes back to."
+  value       = var.image
+
+  # Not before it does, or a first deployment that broke off would pass for one that succeeded.
+  depends_on = [module.function]
+}
+
 output "stripe_webhook_url" {
   description = "Where Stripe sends its notifications."
   value       = "https://${var.domain}/v1/stripe/webhook"

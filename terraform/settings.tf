@@ -4,12 +4,18 @@ locals {
   customers_project = coalesce(var.customers_project, var.project)
 
   settings = {
-    all = {
+    all = merge({
       CORS_ALLOWED_ORIGINS = join(",", var.cors_allowed_origins)
       TOP_UP_URL           = var.top_up_url
       CREDIT_VALUE_USD     = var.credit_value_usd
       DATABASE_POOL_SIZE   = tostring(var.database_pool_size)
-    }
+      GOOGLE_CLOUD_PROJECT = var.project # whose traces the log's lines belong to
+      }, var.tracing ? {
+      TRACING                     = "true"
+      OTEL_EXPORTER_OTLP_ENDPOINT = "https://telemetry.googleapis.com"
+      OTEL_TRACES_SAMPLER         = "traceidratio"
+      OTEL_TRACES_SAMPLER_ARG     = tostring(var.traced_fraction)
+    } : {})
     users         = { SUPABASE_URL = var.supabase_url, AUTH_JWT_ALGORITHM = var.auth_jwt_algorithm }
     reader_tokens = {}
     mails         = { SUPABASE_URL = var.supabase_url, INVITATION_URL = var.invitation_url }

@@ -314,6 +314,25 @@ variable "latency_p99_milliseconds" {
   }
 }
 
+variable "tracing" {
+  description = "Whether spans of requests are sent to Cloud Trace. Paid for by the span."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "traced_fraction" {
+  description = "How much of all requests is traced, 0 to 1, with tracing."
+  type        = number
+  default     = 0.01
+  nullable    = false
+
+  validation {
+    condition     = var.traced_fraction >= 0 && var.traced_fraction <= 1
+    error_message = "The fraction is 0 to 1."
+  }
+}
+
 variable "billing_account" {
   description = "Id of the billing account that pays for the project: 000000-000000-000000."
   type        = string

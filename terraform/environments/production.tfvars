@@ -1,9 +1,9 @@
 # Production: real money, three functions kept warm. `image` comes from the build.
-project           = "faregate-production"
-customers_project = "faregate-customers"
-region            = "europe-west1"
-domain            = "api.example.com"
-billing_account   = "000000-000000-000000"
+project         = "faregate-production"
+region          = "europe-west1"
+domain          = "api.example.com"
+billing_account = "000000-000000-000000"
+# customers_project = "faregate-customers" # recommended: README.md, "Walls"
 
 supabase_url       = "https://production.supabase.co"
 database_pool_size = 4

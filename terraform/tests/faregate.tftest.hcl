@@ -355,6 +355,26 @@ run "nothing_is_paid_while_nobody_calls" {
   }
 }
 
+run "what_is_off_by_default_can_be_on" {
+  command = plan
+  variables {
+    auth_jwt_algorithm = "HS256"
+    tracing            = true
+  }
+
+  assert {
+    condition = toset([for name, secrets in local.secrets : name if can(secrets.SUPABASE_JWT_SECRET)]) == toset([
+      for name, row in local.functions : name if contains(row.settings, "users")
+    ])
+    error_message = "The legacy secret is for those who read users' tokens, with HS256 only."
+  }
+
+  assert {
+    condition     = toset(keys(google_project_iam_member.tracer)) == toset(keys(local.table))
+    error_message = "Who traces may write traces."
+  }
+}
+
 run "wrong_values_are_refused" {
   command = plan
   variables {
@@ -368,6 +388,7 @@ run "wrong_values_are_refused" {
     requests_per_minute         = 1000000
     webhook_requests_per_minute = 1
     latency_p99_milliseconds    = 0
+    traced_fraction             = 1.5
     cors_allowed_origins        = ["https://*.example.com"]
     credit_value_usd            = "0"
     domain                      = "https://api.example.com/"
@@ -391,6 +412,7 @@ run "wrong_values_are_refused" {
     var.requests_per_minute,
     var.webhook_requests_per_minute,
     var.latency_p99_milliseconds,
+    var.traced_fraction,
     var.cors_allowed_origins,
     var.credit_value_usd,
     var.domain,

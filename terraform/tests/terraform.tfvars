@@ -7,7 +7,6 @@ billing_account   = "000000-000000-000000"
 image             = "europe-west1-docker.pkg.dev/faregate-test/faregate/functions@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
 supabase_url       = "https://test.supabase.co"
-auth_jwt_algorithm = "HS256"
 pooler_clients_max = 600
 keep_warm          = true
 
