@@ -1,6 +1,6 @@
 # Every verb a person or CI needs. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench torture verify openapi snapshot costs drill deploy lock ready
+.PHONY: help demo up test lint format bench torture verify terraform openapi snapshot costs drill deploy lock ready
 
 PYTHON ?= python3
 BIN := .local/venv/bin
@@ -41,6 +41,9 @@ torture: ready ## kill, cut and storm for MINUTES=10, then prove that no money w
 
 verify: ready ## recompute every wallet of the running stack from its transfers
 	@$(RUN) infra.verify
+
+terraform: ready ## check terraform/: format, schema, its own tests, checkov, and that it fits the code
+	@$(RUN) pytest tests/deployment/test_terraform.py
 
 openapi: ready ## write openapi.json from the code
 	@$(RUN) infra.openapi

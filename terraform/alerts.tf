@@ -29,8 +29,8 @@ locals {
       means            = "The sweep does not keep up, does not run, or nobody tells how it is."
       severity         = "CRITICAL"
       filter           = "${local.from_log}/sweep_lag\""
-      aligner          = "ALIGN_MEAN"
-      reducer          = "REDUCE_MAX"
+      aligner          = "ALIGN_DELTA"
+      reducer          = "REDUCE_MEAN"
       limit            = 180 # it runs each minute, and windows are of ten
       duration_seconds = 0
     }
@@ -39,8 +39,8 @@ locals {
       means            = "Cards are not charged, storage is not made, mails are not sent."
       severity         = "ERROR"
       filter           = "${local.from_log}/outbox_age\""
-      aligner          = "ALIGN_MEAN"
-      reducer          = "REDUCE_MAX"
+      aligner          = "ALIGN_DELTA"
+      reducer          = "REDUCE_MEAN"
       limit            = 600 # queues are told within a minute, and try for an hour
       duration_seconds = 0
     }
@@ -49,8 +49,8 @@ locals {
       means            = "A recomputation from transfers found another balance. It must find none, ever."
       severity         = "CRITICAL"
       filter           = "${local.from_log}/verify_differences\""
-      aligner          = "ALIGN_MEAN"
-      reducer          = "REDUCE_MAX"
+      aligner          = "ALIGN_DELTA"
+      reducer          = "REDUCE_MEAN"
       limit            = 0
       duration_seconds = 0
     }
@@ -146,9 +146,9 @@ resource "google_monitoring_alert_policy" "this" {
         duration = "600s"
 
         aggregations {
-          alignment_period     = "60s"
-          per_series_aligner   = "ALIGN_DELTA"
-          cross_series_reducer = "REDUCE_SUM"
+          alignment_period     = "300s"
+          per_series_aligner   = each.value.aligner
+          cross_series_reducer = each.value.reducer
         }
       }
     }

@@ -68,7 +68,7 @@ locals {
     }
     grants = {
       kind     = "public"
-      paths    = ["/v1/grants", "/v1/grants/**"]
+      paths    = ["/v1/grants"]
       settings = ["users"]
     }
     workspaces = {

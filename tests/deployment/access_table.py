@@ -27,8 +27,8 @@ def tables(checked: Checked) -> list[str]:
         if not each.type.endswith("_iam_member"):
             continue
         kind = each.type.removeprefix("google_").removesuffix("_iam_member")
-        member = ids.get(each.values["member"], each.values["member"])
-        role = roles.get(each.values["role"], each.values["role"].removeprefix("roles/"))
+        member: str = ids.get(each.values["member"], each.values["member"])
+        role: str = roles.get(each.values["role"], each.values["role"].removeprefix("roles/"))
         match kind, role:
             case "cloud_run_v2_service", "run.invoker":
                 rows[f"fg-{each.key}"]["callers"].add(member)
@@ -44,28 +44,28 @@ def tables(checked: Checked) -> list[str]:
 
 
 def _functions(rows: dict[str, dict[str, set[str]]]) -> str:
-    callers = {"allUsers": "everybody, through the front"}
-    order = ["allUsers", "faregate-scheduler", "faregate-tasks"]
-    lines = []
+    callers = {
+        "allUsers": "everybody, through the front",
+        "faregate-scheduler": "`faregate-scheduler`",
+        "faregate-tasks": "`faregate-tasks`",
+    }
+    alike: dict[tuple[int, str, str, str], set[str]] = defaultdict(set)
     for identity, row in rows.items():
         (caller,) = row["callers"]
         assert _EVERYBODYS_SECRET in row["secrets"], identity
-        cells = [
-            f"`{identity}`",
-            callers.get(caller, f"`{caller}`"),
-            _words(row["secrets"] - {_EVERYBODYS_SECRET}),
-            _words(row["queues"]),
-            _words(row["roles"]),
-        ]
-        lines.append((order.index(caller), identity, cells))
-    head = [
-        "identity",
-        "who may call it",
-        "reads secrets",
-        "enqueues for",
-        "in the customers' project",
+        secrets = row["secrets"] - {_EVERYBODYS_SECRET}
+        order = list(callers).index(caller)
+        alike[order, _words(secrets), _words(row["queues"]), _words(row["roles"])].add(identity)
+    cells = [
+        [list(callers.values())[order], _words(identities), *rest]
+        for (order, *rest), identities in sorted(
+            alike.items(), key=lambda each: (each[0][0], _words(each[1]))
+        )
     ]
-    return _table(head, [cells for _, _, cells in sorted(lines)])
+    return _table(
+        ["who may call", "the function", "reads secrets", "enqueues for", "customers' resources"],
+        cells,
+    )
 
 
 def _others(others: list[list[str]]) -> str:

@@ -1,5 +1,6 @@
 """terraform/ is valid, gives each function what it needs and no more, and README.md says so."""
 
+import ast
 import inspect
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,14 +66,12 @@ def test_it_is_well_formed_valid_and_passes_its_own_tests(checked: Checked) -> N
     assert set(checked.runs.values()) == {"pass"}
 
 
-# ---- the table of functions -----------------------------------------------------------------------
+# ---- the table of functions ---------------------------------------------------------------------
 
 
 def test_the_table_has_each_function_and_its_kind() -> None:
     table = (FOLDER / "functions.tf").read_text().partition("  table = {")[2]
-    rows = re.findall(
-        r"^    ([a-z-]+) = \{\n      kind +=\s*\"(\w+)\"", table.partition("\n  }\n")[0], re.MULTILINE
-    )
+    rows = re.findall(r'^    ([a-z-]+) = \{\n      kind += "(\w+)"', table, re.MULTILINE)
     assert dict(rows) == CLOUD_NAMES
     assert len(rows) == len(CLOUD_NAMES)
 
@@ -85,7 +85,7 @@ def test_each_function_is_a_service_that_loads_it_from_the_one_image(
     assert len(images) == 1
 
 
-# ---- settings -------------------------------------------------------------------------------------
+# ---- settings -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -95,11 +95,9 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[type[settings.Settings]]:
     for _, group in inspect.getmembers(settings, inspect.isclass):
         if issubclass(group, settings.Settings):
 
-            def init(
-                self: settings.Settings, group: type[settings.Settings] = group, **values: Any
-            ) -> None:
+            def init(self: settings.Settings, group: type[settings.Settings] = group) -> None:
                 read.append(group)
-                super(settings.Settings, self).__init__(**values)
+                super(settings.Settings, self).__init__()
 
             monkeypatch.setattr(group, "__init__", init)
     return read
@@ -154,17 +152,18 @@ def test_a_queue_is_told_by_those_who_have_its_settings(
 
 
 def _topics(module: str) -> Iterator[str]:
-    """Give the topics that a function's source names."""
-    if not hasattr(import_module(module), "Tasks"):
-        return
+    """Give the topics whose queues a function tells."""
     if topics := getattr(import_module(module), "TOPICS", None):
         yield from topics
-        return
-    words = set(re.findall(r'"(\w+)"', inspect.getsource(import_module(module))))
-    yield from (name for name, kind in FUNCTIONS.items() if kind == "tasks" and name in words)
+    for node in ast.walk(ast.parse(inspect.getsource(import_module(module)))):
+        told = isinstance(node, ast.Call) and ast.unparse(node.func) in {"tell", "enqueue"}
+        named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "topics"
+        if told or named:
+            words = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+            yield from (word for word in words if isinstance(word, str))
 
 
-# ---- addresses ------------------------------------------------------------------------------------
+# ---- addresses ----------------------------------------------------------------------------------
 
 
 def _addresses() -> dict[str, str]:
@@ -245,7 +244,7 @@ def test_somebody_answers_those_who_ask_how_it_is(checked: Checked, portal: Bloc
             assert function.get(path).status_code == 503, "there is no database here"
 
 
-# ---- who may do what ------------------------------------------------------------------------------
+# ---- who may do what ----------------------------------------------------------------------------
 
 
 def test_readme_tells_which_identity_may_do_what(checked: Checked) -> None:
@@ -291,7 +290,7 @@ def test_roles_for_customers_resources_fit_the_names_that_sql_draws() -> None:
     assert r"startsWith(\"projects/_/buckets/fg-\")" in (FOLDER / "customers.tf").read_text()
 
 
-# ---- what is watched ------------------------------------------------------------------------------
+# ---- what is watched ----------------------------------------------------------------------------
 
 
 def test_metrics_are_made_of_what_functions_log(checked: Checked) -> None:
@@ -318,37 +317,39 @@ def test_each_alert_has_its_page(checked: Checked) -> None:
     assert pages | {"budget"} <= runbooks
 
 
-# ---- environments ---------------------------------------------------------------------------------
+# ---- environments -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
 def test_an_environment_says_all_that_has_no_default(
     name: str, services: dict[str, Resource]
 ) -> None:
-    variables = re.findall(
-        r'^variable "(\w+)" \{\n(.*?)^\}', (FOLDER / "variables.tf").read_text(), re.MULTILINE | re.DOTALL
-    )
-    required = {name for name, body in variables if not re.search("^  default ", body, re.MULTILINE)}
+    variables = _variables(FOLDER / "variables.tf")
+    required = {name for name, body in variables.items() if "\n  default " not in body}
     text = (FOLDER / f"environments/{name}.tfvars").read_text()
     values = dict(re.findall(r"^(\w+) += (\S+)", text, re.MULTILINE))
-    assert required - {"image"} <= set(values) <= {name for name, _ in variables}
+    assert required - {"image"} <= set(values) <= set(variables)
     instances = sum(
         each.values["template"][0]["scaling"][0]["max_instance_count"] for each in services.values()
     )
+    assert f"{instances} instances" in (FOLDER / "README.md").read_text()
     assert instances * int(values["database_pool_size"]) <= int(values["pooler_clients_max"])
 
 
 def test_every_variable_is_described_and_typed() -> None:
     for file in FOLDER.rglob("variables.tf"):
-        for name, body in re.findall(
-            r'^variable "(\w+)" \{\n(.*?)^\}', file.read_text(), re.MULTILINE | re.DOTALL
-        ):
-            for part in ("description", "type"):
-                assert re.search(f"^  {part} +=", body, re.MULTILINE), f"{file}: {name} has no {part}"
-            assert "nullable    = false" in body or "Null:" in body, f"{file}: {name}"
+        for name, body in _variables(file).items():
+            assert "\n  description = " in body, f"{file}: {name}"
+            assert "\n  type        = " in body, f"{file}: {name}"
+            assert "\n  nullable    = false" in body or "Null:" in body, f"{file}: {name}"
 
 
-# ---- a second opinion -----------------------------------------------------------------------------
+def _variables(file: Path) -> dict[str, str]:
+    """Give the variables that a file declares, and how."""
+    return dict(re.findall(r'(?ms)^variable "(\w+)" \{(\n.*?)^\}', file.read_text()))
+
+
+# ---- a second opinion ---------------------------------------------------------------------------
 
 
 def test_checkov_finds_nothing_but_what_is_skipped_for_a_reason() -> None:
@@ -359,8 +360,10 @@ def test_checkov_finds_nothing_but_what_is_skipped_for_a_reason() -> None:
     if ready.returncode:
         pytest.skip(f"{CHECKOV} cannot be installed here: {ready.stderr[-300:]}")
     done = subprocess.run(
-        [*command, "--directory", str(FOLDER), "--framework", "terraform", "--output", "json"]
-        + ["--skip-download", "--compact", "--quiet"],
+        [
+            *[*command, "--directory", str(FOLDER), "--framework", "terraform"],
+            *["--skip-download", "--output", "json", "--compact", "--quiet"],
+        ],
         capture_output=True,
         text=True,
         check=False,
