@@ -27,8 +27,8 @@ def tables(checked: Checked) -> list[str]:
         if not each.type.endswith("_iam_member"):
             continue
         kind = each.type.removeprefix("google_").removesuffix("_iam_member")
-        member: str = ids.get(each.values["member"], each.values["member"])
-        role: str = roles.get(each.values["role"], each.values["role"].removeprefix("roles/"))
+        member, role = str(each.values["member"]), str(each.values["role"])
+        member, role = ids.get(member, member), roles.get(role, role.removeprefix("roles/"))
         match kind, role:
             case "cloud_run_v2_service", "run.invoker":
                 rows[f"fg-{each.key}"]["callers"].add(member)

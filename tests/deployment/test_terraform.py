@@ -311,12 +311,6 @@ def test_metrics_are_made_of_what_functions_log(checked: Checked) -> None:
     assert 'log("INFO", "health"' in report
 
 
-def test_each_alert_has_its_page(checked: Checked) -> None:
-    pages = {each.key.replace("_", "-") for each in checked.of("monitoring_alert_policy")}
-    runbooks = {page.stem for page in (paths.ROOT / "infra/runbooks").glob("*.md")}
-    assert pages | {"budget"} <= runbooks
-
-
 # ---- environments -------------------------------------------------------------------------------
 
 
