@@ -43,7 +43,7 @@ verify: ready ## recompute every wallet of the running stack from its transfers
 	@$(RUN) infra.verify
 
 terraform: ready ## check terraform/: format, schema, its own tests, checkov, and that it fits the code
-	@$(RUN) pytest tests/deployment/test_terraform.py
+	@$(RUN) pytest -rs tests/deployment/test_terraform.py
 
 openapi: ready ## write openapi.json from the code
 	@$(RUN) infra.openapi
