@@ -2492,7 +2492,7 @@ create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric
 grant execute on routine api.estimate_cost(jsonb,text,numeric) to faregate_functions, service_role;
 
 -- Tells what a session would cost and how long the balance would last.
-create function api.estimate_session(p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer) returns TABLE(tier text, seconds integer, hourly_price_micros bigint, cost_micros bigint, preset text, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint, required_micros bigint, available_micros bigint, affordable_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '060f834fc372d359ceeac2a9957b6abd';
+create function api.estimate_session(p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer) returns TABLE(tier text, seconds integer, hourly_price_micros bigint, cost_micros bigint, preset text, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint, required_micros bigint, available_micros bigint, affordable_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3782b0c7314f2fa2ffc2c702633d05e0';
 grant execute on routine api.estimate_session(jsonb,text,text,uuid,integer) to faregate_functions, service_role;
 
 -- Tells what storage would cost and what must be available to rent it.
@@ -2716,7 +2716,7 @@ create function api.ping() returns boolean language sql immutable security defin
 grant execute on routine api.ping() to faregate_functions, service_role;
 
 -- Submits a space of the caller's organization, for an operator to decide about.
-create function api.publish_space(p_caller jsonb, p_slug text, p_title text, p_description text, p_storage_id uuid, p_price_micros bigint, p_is_cloneable boolean, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '62b7742f52bf73ecb3192464b31f80cc';
+create function api.publish_space(p_caller jsonb, p_slug text, p_title text, p_description text, p_storage_id uuid, p_price_micros bigint, p_is_cloneable boolean, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0203427207af61ff4f9efefa5318f720';
 grant execute on routine api.publish_space(jsonb,text,text,text,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
 -- Stores a genuine event of Stripe and acts on it, once.
@@ -2792,7 +2792,7 @@ create function api.set_space_source(p_caller jsonb, p_slug text, p_storage_id u
 grant execute on routine api.set_space_source(jsonb,text,uuid,boolean,text) to faregate_functions, service_role;
 
 -- Tells where an object may be uploaded to, and counts it as used.
-create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6c5073a00e21be85bd30f17be286e6cb';
+create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'c203aead53bd74165085f0c2da12a4ed';
 grant execute on routine api.sign_upload(jsonb,uuid,text,bigint) to faregate_functions, service_role;
 
 -- Begins the automatic top-ups of balances below their threshold, for the cron.
@@ -2957,7 +2957,7 @@ create function billing.end_storage(p_organization_id uuid, p_storage_id uuid, p
 
 create function billing.enter_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1b7589840725c475a42ce2151874276d';
 
-create function billing.estimate_preset(p_organization_id uuid, p_workspace_id uuid, p_plan billing.plans, p_preset text, p_seconds integer, p_now timestamp with time zone) returns TABLE(tier text, seconds integer, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as '22d9867fe60881b8480d1a3232293d51';
+create function billing.estimate_preset(p_organization_id uuid, p_workspace_id uuid, p_plan billing.plans, p_preset text, p_seconds integer, p_now timestamp with time zone) returns TABLE(tier text, seconds integer, storage_kind text, storage_gb integer, storage_month_cost_micros bigint, storage_required_micros bigint, space text, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as 'c6a7999b649854ecafaa324c4355471d';
 
 create function billing.expire_wallet(p_organization_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as '0ea1d7614ac26da4e0e4bbcc17c52b30';
 
@@ -2979,13 +2979,15 @@ create function billing.find_space(p_caller billing.caller, p_slug text) returns
 
 create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '150d7bc1ec50138734c3924890cb4d75';
 
+create function billing.find_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql stable set search_path=pg_catalog, pg_temp as 'fe4e3f8ca290c354bccccf5cc8287af0';
+
 create function billing.finish_clone(p_clone billing.clones) returns void language plpgsql set search_path=pg_catalog, pg_temp as '033f7f18a9bc081cea032f891741bef4';
 
 create function billing.finish_storage_creation(p_storage billing.storage, p_outcome text, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'da189fc90820ab1635e0a97399af38fc';
 
 create function billing.finish_storage_deletion(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9f4de682f5f106b9b5d990ff7757c333';
 
-create function billing.finish_storage_update(p_storage billing.storage, p_outcome text, p_reason text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '74e0e66e9f38d570f0cd97ce094c2d4b';
+create function billing.finish_storage_update(p_storage billing.storage, p_outcome text, p_reason text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c01d63bb974492c27d1ef06f6ba3f3e7';
 
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
@@ -3108,11 +3110,11 @@ create function billing.refuse_purchase(p_organization_id uuid, p_space billing.
 
 create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
 
-create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '837934593af8ceb08c68aac796dd3c13';
+create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8989c999f871560b3f9bb9e4e654323d';
 
 create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6b167c3a270fafd2ba8920975317fbd9';
 
-create function billing.refuse_slug(p_slug text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd7a27adca7a63d1683f478314d73fc26';
+create function billing.refuse_slug(p_slug text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '63d0701578f5f5fb206edd6b2c14e8c1';
 
 create function billing.refuse_source_deletion(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '442822f619c128bd9760a176baaee41f';
 
@@ -3188,6 +3190,8 @@ create function billing.storage_principal(p_organization_id uuid) returns text l
 create function billing.storage_step(p_storage billing.storage) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '00b0aa34b4bf76f18f91a9786474ffc3';
 
 create function billing.storage_wanted(p_storage billing.storage, OUT size_gb integer, OUT access billing.storage_access, OUT principal text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '8be6988ce3e68c3bd02ab02510ad97b9';
+
+create function billing.taken_bytes(p_storage billing.storage, p_except_object text) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as '579a3e76e64013bb9763305132029040';
 
 create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
 

@@ -202,6 +202,7 @@ locals {
     provision-storage = {
       kind     = "task"
       settings = ["customers", "file_shares", "s3"]
+      queues   = ["clone-space"] # a clone waits for its bucket
       roles    = ["bucket_maker", "bucket_keeper", "share_keeper"]
     }
   }

@@ -41,6 +41,9 @@ def _whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+RegionId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
+"""A region of storage, by its name."""
+
 WHOLE = BeforeValidator(_whole)
 """Beside Field(strict=True), an integer by JSON Schema: no text, no truth, no fraction."""
 

@@ -119,6 +119,7 @@ PROBLEMS = {
     "space_not_cloneable": Problem(409, "The space cannot be cloned."),
     "space_not_in_review": Problem(409, "The space was decided about already, or withdrawn."),
     "slug_taken": Problem(409, "Another space has this name."),
+    "too_many_in_review": Problem(409, "Submitted spaces wait for a decision: withdraw one first."),
     "storage_is_source": Problem(409, "A space comes from this bucket: withdraw the space first."),
     "purchase_refunded": Problem(409, "The purchase was given back already."),
     "purchase_cloned": Problem(

@@ -32,6 +32,30 @@ from billing.workspaces as w;
 comment on view api.workspaces is 'Workspaces, those that were deleted among them.';
 call billing.inherit_comments('api.workspaces');
 
+-- billing.find_workspace: a workspace of an organization.
+--
+-- Raises  FG404 workspace_not_found  absent, deleted, or another organization's
+create function billing.find_workspace(p_organization_id uuid, p_workspace_id uuid)
+returns billing.workspaces
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_workspace billing.workspaces;
+begin
+    select w.* into v_workspace
+    from billing.workspaces as w
+    where w.organization_id = p_organization_id
+        and w.id = p_workspace_id
+        and w.deleted_at is null;
+    if not found then
+        raise exception using errcode = 'FG404', message = 'workspace_not_found';
+    end if;
+    return v_workspace;
+end
+$$;
+
 -- billing.lock_workspace: a workspace that something is attached to or taken from: nobody deletes
 -- it until the transaction ends.
 --

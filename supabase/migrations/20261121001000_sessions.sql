@@ -186,9 +186,9 @@ $$;
 -- p_seconds null: all of the preset, or an hour. Of a preset, what is required includes the storage
 -- and the space that its workspace, or without one the organization, does not have yet.
 --
--- Raises  FG400 tier_or_preset, FG403 tier_not_allowed, FG404 preset_not_found,
---         FG400 preset_exceeded, FG400 region_not_offered, FG403 storage_not_allowed,
---         FG400 size_not_allowed
+-- Raises  FG400 tier_or_preset, FG404 workspace_not_found, FG403 tier_not_allowed,
+--         FG404 preset_not_found, FG400 preset_exceeded, FG400 region_not_offered,
+--         FG403 storage_not_allowed, FG400 size_not_allowed
 create function api.estimate_session(
     p_caller jsonb, p_tier text, p_preset text, p_workspace_id uuid, p_seconds integer
 )
@@ -220,6 +220,9 @@ declare
     v_extra_micros bigint := 0;
 begin
     perform billing.require_tier_or_preset(p_tier, p_preset);
+    if p_workspace_id is not null then
+        perform billing.find_workspace(v_caller.organization_id, p_workspace_id);
+    end if;
     select l.* into strict v_plan from billing.plans as l where l.id = v_caller.plan_id;
     tier := p_tier;
     preset := p_preset;

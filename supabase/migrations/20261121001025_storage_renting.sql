@@ -359,7 +359,8 @@ comment on function api.list_storage is
 --
 -- Raises  FG409 storage_not_ready  it is not there, or not paid for
 --         FG403 storage_not_allowed, FG400 size_not_allowed
---         FG409 storage_in_use     more than this is in it; detail: used_bytes
+--         FG409 storage_in_use     more than this is in it, or may come into it by signed
+--                                  addresses; detail: used_bytes, measured_at
 create function billing.refuse_resize(
     p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer
 )
@@ -369,14 +370,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_storage billing.storage := billing.find_storage(p_organization_id, p_storage_id);
+    v_taken_bytes bigint;
 begin
     perform billing.require_status(v_storage, '{ready}');
     perform billing.refuse_size(p_plan_id, v_storage.kind, v_storage.region_id, p_size_gb);
-    if v_storage.used_bytes > p_size_gb * 1073741824::bigint then
+    v_taken_bytes := billing.taken_bytes(v_storage, null);
+    if v_taken_bytes > p_size_gb * 1073741824::bigint then
         raise exception using
             errcode = 'FG409',
             message = 'storage_in_use',
-            detail = jsonb_build_object('used_bytes', v_storage.used_bytes)::text;
+            detail = jsonb_build_object(
+                'used_bytes', v_taken_bytes, 'measured_at', v_storage.measured_at
+            )::text;
     end if;
 end
 $$;

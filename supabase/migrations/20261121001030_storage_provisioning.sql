@@ -244,6 +244,8 @@ begin
         update billing.storage as s
         set resize_to_gb = null, failure = p_reason
         where s.organization_id = p_storage.organization_id and s.id = p_storage.id;
+        -- The larger window is no longer held.
+        perform billing.settle_storage(p_storage.organization_id, p_storage.id, false);
         perform billing.notify(
             p_storage.organization_id,
             'storage_resize_failed',
@@ -417,13 +419,32 @@ begin
 end
 $$;
 
+-- billing.taken_bytes: what is in a storage resource, and what may come into it by the addresses
+-- that were signed since it was measured, but for one object's.
+create function billing.taken_bytes(p_storage billing.storage, p_except_object text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(p_storage.used_bytes, 0) + coalesce((
+        select sum(u.size_bytes)
+        from billing.uploads as u
+        where u.organization_id = p_storage.organization_id
+            and u.storage_id = p_storage.id
+            and u.object_name is distinct from p_except_object
+    ), 0);
+end
+$$;
+
 -- api.sign_upload: where an object of p_size_bytes may go. It counts as used until a measurement
 -- sees what became of it. Signed twice, it counts once.
 --
 -- Raises  see authenticate (needs write)
 --         FG404 storage_not_found
 --         FG409 bucket_required, storage_not_ready
---         FG409 storage_full       detail: size_bytes, free_bytes
+--         FG409 storage_full       detail: size_bytes, free_bytes, measured_at
 -- Locks   the storage resource.
 create function api.sign_upload(
     p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint
@@ -440,20 +461,15 @@ declare
 begin
     select b.* into strict provider, location, endpoint, resource_name
     from billing.bucket_place(v_storage, '{ready, grace}') as b;
-    select
-        v_storage.size_gb * 1073741824::bigint - coalesce(v_storage.used_bytes, 0)
-        - coalesce(sum(u.size_bytes), 0)
-    into strict v_free_bytes
-    from billing.uploads as u
-    where u.organization_id = v_storage.organization_id
-        and u.storage_id = p_storage_id
-        and u.object_name <> p_object;
+    v_free_bytes
+        := v_storage.size_gb * 1073741824::bigint - billing.taken_bytes(v_storage, p_object);
     if p_size_bytes > v_free_bytes then
         raise exception using
             errcode = 'FG409',
             message = 'storage_full',
             detail = jsonb_build_object(
-                'size_bytes', p_size_bytes, 'free_bytes', greatest(v_free_bytes, 0)
+                'size_bytes', p_size_bytes, 'free_bytes', greatest(v_free_bytes, 0),
+                'measured_at', v_storage.measured_at
             )::text;
     end if;
     insert into billing.uploads (organization_id, storage_id, object_name, size_bytes, signed_by)

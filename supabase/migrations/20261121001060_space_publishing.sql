@@ -16,9 +16,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    c_reserved constant text
+        := 'faregate|supabase|stripe|official|goog|openai|anthropic|microsoft|nvidia|amazon';
     v_letters text := translate(p_slug, '-0123456789', '');
 begin
-    if v_letters ~ '(goog|faregate|supabase|stripe|official)'
+    -- As it is spelled, and as it is read: g00gle.
+    if v_letters ~ c_reserved
+        or translate(p_slug, '013457-2689', 'oieast') ~ c_reserved
         or p_slug in ('purchases', 'clones')
     then
         raise exception using errcode = 'FG400', message = 'slug_not_allowed';
@@ -136,6 +140,7 @@ $$;
 -- about. It is as large as the bucket that it comes from.
 --
 -- Raises  FG400 slug_not_allowed, FG409 slug_taken, FG400 amount_out_of_bounds,
+--         FG409 too_many_in_review  detail: max_in_review
 --         FG404 storage_not_found, FG409 bucket_required, FG409 storage_not_ready,
 --         FG409 organization_closed, FG409 idempotency_conflict
 -- Locks   the key, the organization, the storage resource.
@@ -159,6 +164,7 @@ declare
     v_request jsonb := jsonb_build_array(
         p_slug, p_title, p_description, p_storage_id, p_price_micros, p_is_cloneable
     );
+    c_max_in_review constant integer := 10;
     v_storage billing.storage;
     v_space billing.spaces;
 begin
@@ -174,6 +180,17 @@ begin
     perform billing.refuse_slug(p_slug);
     if p_price_micros > 1000000000000 then
         raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
+    end if;
+    -- A submission keeps its name from others until somebody has looked at it.
+    if c_max_in_review <= (
+        select count(*)
+        from billing.spaces as s
+        where s.publisher_id = v_caller.organization_id and s.status = 'in_review'
+    ) then
+        raise exception using
+            errcode = 'FG409',
+            message = 'too_many_in_review',
+            detail = jsonb_build_object('max_in_review', c_max_in_review)::text;
     end if;
     v_storage := billing.lock_source(v_caller.organization_id, p_storage_id);
     insert into billing.spaces (

@@ -201,7 +201,7 @@ begin
             1, v_price.storage_month_cost_micros, p_plan.storage_window_seconds
         );
     end if;
-    if not exists (
+    if v_gaps.space is not null and not exists (
         select from billing.spaces as s
         where s.slug = v_gaps.space
             and s.published_at is not null

@@ -59,7 +59,7 @@ NEEDED = {
     # What it needs for the mails is a way into the database, too.
     "send_invitation": [*INVOKER[1:], *PROJECT, "INVITATION_URL"],
     "provision_identity": [*INVOKER, "GOOGLE_PROJECT", "WORKLOAD_IDENTITY_POOL"],
-    "provision_storage": [*INVOKER, "GOOGLE_PROJECT"],
+    "provision_storage": [*INVOKER, *QUEUES, "GOOGLE_PROJECT"],
     "clone_space": [*INVOKER, *QUEUES, "GOOGLE_PROJECT"],
 }
 

@@ -8,7 +8,7 @@ import pytest
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
 from tests.harness.operations import ABSENT
-from tests.harness.platform import Platform
+from tests.harness.platform import Organization, Platform
 
 SESSIONS, ESTIMATE = "/v1/sessions", "/v1/sessions/estimate"
 NOTEBOOK, TRAINING = {"preset": "notebook"}, {"preset": "training"}
@@ -23,8 +23,14 @@ class Lab:
         self.sessions, self.spaces = function("sessions"), function("spaces")
         self.customer = platform.organization(plan, usd=20)
         self.by = self.customer.passport
-        made = function("workspaces").post("/v1/workspaces", {"name": "Lab"}, by=self.by)
-        self.id: str = done(made, 201)["id"]
+        self.workspaces = function("workspaces")
+        self.id = self.another()
+
+    def another(self, of: Organization | None = None) -> str:
+        """Make another workspace."""
+        by = (of or self.customer).passport
+        made = self.workspaces.post("/v1/workspaces", {"name": "Lab"}, by=by)
+        return str(done(made, 201)["id"])
 
     def start(self, **body: object) -> httpx.Response:
         return self.sessions.post(SESSIONS, body, by=self.by)
@@ -253,8 +259,17 @@ def test_an_estimate_tells_all_that_is_still_to_be_paid(lab: Lab) -> None:
     lab.buy()
     owns = done(lab.estimate(**TRAINING, workspace_id=lab.id))
     assert (owns["space"], owns["space_price"], owns["required"]) == (None, None, "0.020833")
-    elsewhere = done(lab.estimate(**TRAINING, workspace_id=ABSENT))
+    elsewhere = done(lab.estimate(**TRAINING, workspace_id=lab.another()))
     assert (elsewhere["storage_gb"], elsewhere["required"]) == (50, "0.053710")
+    lab.attach()
+    assert done(lab.estimate(**TRAINING, workspace_id=lab.id)) == owns
+
+
+def test_an_estimate_is_for_a_workspace_that_is_there(lab: Lab, platform: Platform) -> None:
+    for workspace_id in (ABSENT, lab.another(platform.organization())):
+        for named in (NOTEBOOK, {"tier": "small"}):
+            refused = lab.estimate(**named, workspace_id=workspace_id)
+            problem(refused, 404, "workspace_not_found")
 
 
 def test_an_estimate_by_tier_tells_of_nothing_else(lab: Lab) -> None:

@@ -224,6 +224,20 @@ def test_a_bucket_that_ends_withdraws_its_space(
     problem(spaces.try_to_buy(buyer, "our-lab"), 409, "space_not_published")
 
 
+def test_ten_spaces_wait_for_a_decision_at_most(
+    spaces: Spaces, publisher: Organization, bucket: str, operator: Organization
+) -> None:
+    for number in range(10):
+        done(spaces.publish(publisher, bucket, slug=f"our-lab-{number}"), 201)
+    refused = problem(spaces.publish(publisher, bucket), 409, "too_many_in_review")
+    assert refused["max_in_review"] == 10
+    done(spaces.withdraw(publisher, "our-lab-0"))
+    done(spaces.publish(publisher, bucket), 201)
+    problem(spaces.publish(publisher, bucket, slug="one-more"), 409, "too_many_in_review")
+    done(spaces.review(operator, "our-lab-1"))
+    done(spaces.publish(publisher, bucket, slug="one-more"), 201)
+
+
 def test_the_platforms_space_outlives_its_bucket(
     spaces: Spaces, operator: Organization, buyer: Organization
 ) -> None:
@@ -246,7 +260,7 @@ def test_the_platforms_space_outlives_its_bucket(
             ({"slug": slug}, 400, "slug_not_allowed")
             for slug in (
                 *("google-lab", "my-goo-gle", "faregate", "fare-gate-2", "official-ml"),
-                *("purchases", "clones", "stripe-tools"),
+                *("purchases", "clones", "stripe-tools", "g00gle", "0pena1-gpt", "nvidia"),
             )
         ),
         *(

@@ -364,6 +364,22 @@ def test_a_bucket_of_ours_that_is_not_marked_is_left_alone(storage: Provisioning
     assert httpx.get(f"{address}/{taken}", trust_env=False).is_success
 
 
+def test_a_resize_that_is_refused_holds_no_more_than_before(
+    storage: Provisioning, function: Load
+) -> None:
+    share = storage.ready("filestore", "europe-west4", 1024)
+    platform, by = storage.platform, storage.organization.passport
+    _, held = platform.wallet(storage.organization)
+    platform.cloud.filestore_behaves(quota_gib=1024)
+    path = f"/v1/storage/{share}/resize"
+    done(function("storage").post(path, {"size_gb": 4096}, by=by))
+    assert platform.wallet(storage.organization)[1] > 3 * held
+    assert storage.work(share) == "ready"
+    row = storage.row(share)
+    assert (row["size_gb"], row["resize_to_gb"], row["failure"]) == (1024, None, "quota_exceeded")
+    assert platform.wallet(storage.organization)[1] == held
+
+
 def test_a_creation_that_arrives_late_is_found(table: Table) -> None:
     storage_id = table.rent()
     late: list[Exchange] = []

@@ -79,6 +79,30 @@ def test_what_goes_in_comes_out(desk: Client, storage: Provisioning, bucket: str
     assert _list(desk, storage, bucket)["data"] == []
 
 
+def test_a_cursor_of_nobodys_is_refused(desk: Client, storage: Provisioning, bucket: str) -> None:
+    path = f"/v1/storage/{bucket}/objects"
+    for cursor in ("x", "-1", "99999999999999999999"):
+        answer = desk.get(path, by=storage.organization.passport, params={"cursor": cursor})
+        problem(answer, 400, "invalid_request")
+
+
+def test_what_may_still_come_in_is_not_shrunk_away(
+    desk: Client, storage: Provisioning, function: Load
+) -> None:
+    bucket = storage.ready(size_gb=3)
+    renting, by = function("storage"), storage.organization.passport
+    for name in "abc":
+        done(_sign(desk, storage, bucket, name, GB // 2))
+    path = f"/v1/storage/{bucket}/resize"
+    refused = problem(renting.post(path, {"size_gb": 1}, by=by), 409, "storage_in_use")
+    assert (refused["used_bytes"], refused["measured_at"]) == (3 * GB // 2, None)
+    assert done(renting.post(path, {"size_gb": 2}, by=by))["size_gb"] == 2
+    # Nobody came: a measurement sees that.
+    storage.platform.advance(25 * HOUR)
+    assert done(storage.measure())["measured"] == 1
+    assert done(renting.post(path, {"size_gb": 1}, by=by))["size_gb"] == 1
+
+
 def test_a_list_has_pages_and_a_prefix(desk: Client, storage: Provisioning, bucket: str) -> None:
     for number in range(3):
         _upload(desk, storage, bucket, f"a/{number}", b"12")

@@ -17,6 +17,7 @@ from faregate.contract import (
     Name,
     Note,
     Page,
+    RegionId,
     customer_refuses,
     mark_replayed,
     page,
@@ -87,7 +88,7 @@ class CloneSpaceRequest(Body):
     """Where the copy goes: without a region the default one, without a name the space's title."""
 
     workspace_id: UUID | None = None
-    region: Annotated[str, StringConstraints(max_length=40)] | None = None
+    region: RegionId | None = None
     name: Name | None = None
 
 
@@ -179,7 +180,8 @@ async def list_spaces(
     "/v1/spaces",
     status_code=201,
     responses=writes(
-        *["slug_not_allowed", "slug_taken", "amount_out_of_bounds", "organization_closed"],
+        *["slug_not_allowed", "slug_taken", "too_many_in_review", "amount_out_of_bounds"],
+        "organization_closed",
         *["storage_not_found", "bucket_required", "storage_not_ready"],
     ),
 )

@@ -17,6 +17,7 @@ from faregate.contract import (
     Limit,
     Name,
     Page,
+    RegionId,
     customer_refuses,
     mark_replayed,
     page,
@@ -43,7 +44,6 @@ Status = Literal[
 ]
 MAX_GB = 1_000_000
 Gigabytes = Annotated[int, Field(strict=True, ge=1, le=MAX_GB), WHOLE]
-RegionId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 # For how long Cloud Storage keeps what was deleted.
 SoftDeleteDays = Annotated[int, Field(strict=True, ge=7, le=90), WHOLE]
 DeleteAfterDays = Annotated[int, Field(strict=True, ge=1, le=3650), WHOLE]

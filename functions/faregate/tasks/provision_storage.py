@@ -7,14 +7,16 @@ from fastapi import Depends
 
 from faregate.backends.database import Database
 from faregate.backends.storage import Storage, Wanted
+from faregate.backends.tasks import Tasks
 from faregate.backends.tokens import InvokerTokens
 from faregate.caller import invoker
 from faregate.document import refuses
 from faregate.errors import FaregateError
 from faregate.function import Answer, Body, new_router, use
+from faregate.outbox import tell
 
 router = new_router("tasks")
-backends = (Database, InvokerTokens, Storage)
+backends = (Database, InvokerTokens, Storage, Tasks)
 
 
 class ProvisionStorageTask(Body):
@@ -53,6 +55,7 @@ async def provision_storage(
     task: ProvisionStorageTask,
     database: Database = use(Database),
     storage: Storage = use(Storage),
+    tasks: Tasks = use(Tasks),
 ) -> ProvisionedStorage:
     """Take a step. Repeated, late or outdated, it takes none but what is still to do."""
     row = await database.call_one("start_provisioning", **dict(task))
@@ -79,4 +82,6 @@ async def provision_storage(
         )
         if not row["is_done"]:
             raise FaregateError("unavailable") from outcome.cause
+        # A clone waits for its bucket.
+        await tell(database, tasks, "clone_space")
     return ProvisionedStorage.model_validate(row)

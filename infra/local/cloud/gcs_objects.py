@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,10 @@ class Objects:
         query = request.query_params
         found = self._linked((await self._ask("GET", f"{path}?{request.url.query}")).json())
         size = min(int(query.get("maxResults") or _MAX_RESULTS), _MAX_RESULTS)
-        first = int(query.get("pageToken") or 0)
+        token = query.get("pageToken") or "0"
+        if not re.fullmatch("[0-9]{1,9}", token):
+            raise storage_refusal(400, "invalid", "Invalid page token.")
+        first = int(token)
         page = {**found, "items": found["items"][first : first + size]}
         if first + size < len(found["items"]):
             page["nextPageToken"] = str(first + size)
