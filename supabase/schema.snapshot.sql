@@ -1614,6 +1614,7 @@ create table billing.storage (
     constraint storage_resource_name_key UNIQUE (resource_name)
 );
 alter table billing.storage enable row level security;
+CREATE INDEX storage_measured ON billing.storage USING btree (COALESCE(measured_at, ready_at)) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
 CREATE INDEX storage_region ON billing.storage USING btree (kind, region_id);
 CREATE INDEX storage_to_measure ON billing.storage USING btree (measure_at) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
 CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id, organization_id);
@@ -2052,77 +2053,12 @@ create view ops.schedule_lag (
     due_at timestamp with time zone, -- Since when (UTC) the oldest of them has been due; null: none is.
     lag_seconds bigint -- Seconds since then; null: none is due.
 ) as
- WITH measurements AS (
-         SELECT COALESCE(s.measured_at, s.ready_at) + '1 day'::interval AS due_at
-           FROM billing.storage s
-          WHERE s.kind = 'bucket'::billing.storage_kind AND (s.status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status]))
-        ), due AS (
-         SELECT 'sweep_sessions'::text AS schedule,
-            'sessions to charge'::text AS waits_for,
-            count(*) AS waiting,
-            min(h.due_at) AS due_at
-           FROM billing.holds h
-          WHERE h.kind = 'session'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
-        UNION ALL
-         SELECT 'expire_holds'::text AS schedule,
-            'holds to give back'::text AS waits_for,
-            count(*) AS waiting,
-            min(h.due_at) AS due_at
-           FROM billing.holds h
-          WHERE h.kind = 'usage'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
-        UNION ALL
-         SELECT 'accrue_storage'::text AS schedule,
-            'storage to charge'::text AS waits_for,
-            count(*) AS waiting,
-            min(h.due_at) AS due_at
-           FROM billing.holds h
-          WHERE h.kind = 'storage'::billing.hold_kind AND h.due_at <= (( SELECT billing.now() AS now))
-        UNION ALL
-         SELECT 'measure_storage'::text AS schedule,
-            'buckets to measure'::text AS waits_for,
-            count(*) AS waiting,
-            min(m.due_at) AS due_at
-           FROM measurements m
-          WHERE m.due_at <= (( SELECT billing.now() AS now))
-        UNION ALL
-         SELECT 'enqueue_outbox'::text AS schedule,
-            'tasks to enqueue'::text AS waits_for,
-            count(*) AS waiting,
-            min(o.tell_at) AS due_at
-           FROM billing.outbox o
-          WHERE o.acknowledged_at IS NULL AND o.topic <> 'notification'::billing.outbox_topic AND o.tell_at <= (( SELECT billing.now() AS now))
-        UNION ALL
-         SELECT 'expire_grants'::text AS schedule,
-            'grants to take'::text AS waits_for,
-            count(*) AS waiting,
-            min(g.expires_at) AS due_at
-           FROM billing.grants g
-             JOIN billing.wallets w ON w.organization_id = g.organization_id
-          WHERE g.expires_at <= (( SELECT billing.now() AS now)) AND NOT g.is_used_up AND w.settled_micros > w.held_micros
-        UNION ALL
-         SELECT 'expire_grants'::text AS schedule,
-            'grants to start'::text AS waits_for,
-            count(*) AS waiting,
-            min(g.effective_at) AS due_at
-           FROM billing.grants g
-             JOIN billing.wallets w ON w.organization_id = g.organization_id
-          WHERE g.sequence IS NULL AND g.effective_at <= (( SELECT billing.now() AS now)) AND (w.settled_micros + g.amount_micros::bigint) <= '1000000000000000'::bigint
-        UNION ALL
-         SELECT 'reconcile'::text AS schedule,
-            'the daily run'::text AS waits_for,
-            count(*) AS waiting,
-            min(d_1.due_at) AS due_at
-           FROM ( SELECT max(r.started_at) + '1 day'::interval AS due_at
-                   FROM billing.reconciliations r
-                  WHERE r.started_by = 'scheduler'::text AND r.finished_at IS NOT NULL) d_1
-          WHERE d_1.due_at <= (( SELECT billing.now() AS now))
-        )
  SELECT schedule,
     waits_for,
     waiting,
     due_at,
     ops.age_seconds(due_at) AS lag_seconds
-   FROM due d;
+   FROM ops.due_work() d(schedule, waits_for, waiting, due_at);
 
 -- Every storage resource: whose, how far, its money, and what its task says. What changed last comes
 -- first.
@@ -2759,6 +2695,12 @@ grant execute on routine api.renew_hold(jsonb,uuid,uuid,bigint,integer,text) to 
 create function api.replay_stripe_event(p_reconciliation_id uuid, p_event jsonb, p_live_mode boolean) returns TABLE(outcome billing.payment_outcome, duplicate boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '68b83b2698006c190d7907119ad286f4';
 grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate_functions, service_role;
 
+-- Tells how far behind everything is: the oldest session to charge and task to do, what is stuck,
+-- what the last verification found, what disagrees, how many payments of the last day a person must
+-- look at or no notification told of, and each cron function's lag in seconds.
+create function api.report_health() returns TABLE(sweep_lag_seconds bigint, outbox_age_seconds bigint, stuck_outbox bigint, verify_differences bigint, open_discrepancies bigint, events_to_review bigint, missed_events bigint, lag_seconds jsonb) language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '167c87746cce3dc54b2204abee8a6e71';
+grant execute on routine api.report_health() to faregate_functions, service_role;
+
 -- Gives storage another size.
 create function api.resize_storage(p_caller jsonb, p_storage_id uuid, p_size_gb integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '059d089192bca76f68650351ca76222e';
 grant execute on routine api.resize_storage(jsonb,uuid,integer,text) to faregate_functions, service_role;
@@ -3231,6 +3173,8 @@ create function billing.write_task(p_organization_id uuid, p_topic billing.outbo
 create function ops.age_seconds(p_at timestamp with time zone) returns bigint language sql parallel safe as '55f3e579589bf0a967db7dc4420996f5';
 
 create function ops.day(p_at timestamp with time zone) returns date language sql immutable parallel safe as '1704f872df9ab5004833db9ecb6025d7';
+
+create function ops.due_work() returns TABLE(schedule text, waits_for text, waiting bigint, due_at timestamp with time zone) language plpgsql stable set search_path=pg_catalog, pg_temp as '2dcc3d3ad73d6c527bca217eac0019ba';
 
 create function ops.revenue_kind(p_account billing.account) returns text language sql immutable parallel safe as 'fe4c18201cd99446e3d99e95dd343af5';
 

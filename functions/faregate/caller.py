@@ -79,13 +79,22 @@ async def caller(
     return {**proved, "organization_id": str(named) if named else None}
 
 
-async def invoker(bearer: Bearer, tokens: InvokerTokens = use(InvokerTokens)) -> None:
+async def invoker(
+    bearer: Bearer,
+    instead: Annotated[
+        str | None, Header(alias="X-Serverless-Authorization", include_in_schema=False)
+    ] = None,
+    tokens: InvokerTokens = use(InvokerTokens),
+) -> None:
     """Let only the invoker's service account pass.
 
     Raises FaregateError: unauthenticated, invalid_token.
     """
     if bearer is None:
         raise FaregateError("unauthenticated")
+    if instead is not None:
+        # Where it is given, Cloud Run verifies this one, and nobody the other.
+        raise FaregateError("invalid_token")
     await tokens.claims(bearer.credentials)
 
 

@@ -1,9 +1,10 @@
 """How a function is served: what all endpoints, schedules and tasks have around their contract."""
 
+import asyncio
 import gc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -25,12 +26,14 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faregate.backends.database import Database
+from faregate.conceal import conceal_path
 from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
-from faregate.log import log
+from faregate.log import about, log
 from faregate.money import format_usd
 from faregate.request import StrictRoute
-from faregate.settings import HttpSettings
+from faregate.settings import DeploymentSettings, HttpSettings, TracingSettings
+from faregate.trace import Trace, incoming
 
 VERSION = "0.1.0"
 
@@ -62,6 +65,7 @@ FUNCTIONS = {
     "enqueue_outbox": "schedules",
     "reconcile": "schedules",
     "measure_storage": "schedules",
+    "report_health": "schedules",
     "stop_session": "tasks",
     "charge_top_up": "tasks",
     "send_invitation": "tasks",
@@ -70,6 +74,9 @@ FUNCTIONS = {
     "provision_storage": "tasks",
 }
 """Every function and its kind: the folder that its module stands in."""
+
+# Longer than a healthy database ever takes, shorter than whoever asks waits.
+_HEALTH_SECONDS = 3
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
@@ -116,13 +123,13 @@ def _bind(dependant: Dependant, backends: dict[type[Backend], Backend]) -> Depen
 class Body(BaseModel):
     """A request's body: unknown fields are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Answer(BaseModel):
     """An answer: made from a row of schema api, of which it takes the fields it names."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 def new_router(tag: str) -> APIRouter:
@@ -140,9 +147,14 @@ def create_app(*names: str) -> FastAPI:
     Raises ValueError when a setting is missing or wrong: then nothing is served.
     """
     modules = [import_module(f"faregate.{FUNCTIONS[name]}.{name}") for name in names]
-    settings = HttpSettings()
+    settings, deployment = HttpSettings(), DeploymentSettings()
     kinds: set[type[Backend]] = {Database}.union(*(module.backends for module in modules))
     backends = {kind: kind() for kind in kinds}
+    tracing: Any = None
+    if TracingSettings().tracing:
+        # Imported by those alone who want it.
+        tracing = import_module("faregate.backends.tracing").Tracing()
+        backends[type(tracing)] = tracing
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -168,10 +180,14 @@ def create_app(*names: str) -> FastAPI:
     )
     app.state.backends = backends
     app.state.settings = settings
+    app.state.version = {
+        "version": f"{VERSION}+{deployment.source_hash}" if deployment.source_hash else VERSION,
+        "revision": deployment.k_revision,
+    }
     app.add_exception_handler(FaregateError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(_Boundary)
+    app.add_middleware(_Boundary, deployment=deployment, tracing=tracing)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
@@ -208,10 +224,12 @@ def entry_point(name: str) -> Callable[[Request], Awaitable[Any]]:
 
 
 class Health(Answer):
-    """What a healthy function says of itself."""
+    """What a healthy function says of itself: what is deployed, how soon its database answers."""
 
     status: str
     version: str
+    revision: str | None
+    database_ms: float
 
 
 _health = new_router("health")
@@ -220,17 +238,46 @@ _health = new_router("health")
 # Cloud Run keeps paths that end in z for itself: from outside it is the other one.
 @_health.get("/health", include_in_schema=False)
 @_health.get("/healthz", summary="Is it alive?")
-async def health(database: Database = use(Database)) -> Health:
+async def health(request: Request, database: Database = use(Database)) -> Health:
     """Answer when the function runs and reaches its database."""
-    await database.check()
-    return Health(status="ok", version=VERSION)
+    version = request.app.state.version
+    began = perf_counter()
+    try:
+        async with asyncio.timeout(_HEALTH_SECONDS):
+            await database.check()
+    except Exception as error:
+        raise FaregateError("unavailable", version) from error
+    return Health(status="ok", database_ms=_milliseconds_since(began), **version)
+
+
+def _milliseconds_since(began: float) -> float:
+    return round((perf_counter() - began) * 1000, 2)
+
+
+class _Span(Protocol):
+    """The span of a request."""
+
+    trace: Trace
+
+    def end(self, method: str, route: str | None, status: int, request_id: str) -> None:
+        """Say what it was."""
+
+
+class _Tracing(Protocol):
+    """Who records spans."""
+
+    def request(self, came_from: Trace | None) -> AbstractContextManager[_Span]:
+        """Record a request."""
 
 
 class _Boundary:
-    """Our outermost layer: a request id, one log line, and our own answer to the unforeseen."""
+    """Our outermost layer: a request id, its trace, one log line, our answer to the unforeseen."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, deployment: DeploymentSettings, tracing: _Tracing | None
+    ) -> None:
         self.app = app
+        self._deployment, self._tracing = deployment, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -240,6 +287,33 @@ class _Boundary:
         given = request.headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        came_from = incoming(request.headers)
+        with self._tracing.request(came_from) if self._tracing else nullcontext() as span:
+            told = about.set(self._about(request_id, span.trace if span else came_from))
+            try:
+                status = await self._answer(request, receive, send)
+            finally:
+                about.reset(told)
+            if span:
+                route = scope.get("route")
+                path = route.path if isinstance(route, StrictRoute) else None
+                span.end(scope["method"], path, status, request_id)
+
+    def _about(self, request_id: str, trace: Trace | None) -> dict[str, object]:
+        """Tell what all lines of a request say of it. Without a project, no trace is found."""
+        fields: dict[str, object] = {"request_id": request_id}
+        if self._deployment.k_service:
+            fields["function"] = self._deployment.k_service
+            fields["revision"] = self._deployment.k_revision
+        if trace and (project := self._deployment.google_cloud_project):
+            fields["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace.trace_id}"
+            fields["logging.googleapis.com/spanId"] = trace.span_id
+            fields["logging.googleapis.com/trace_sampled"] = trace.is_sampled
+        return fields
+
+    async def _answer(self, request: Request, receive: Receive, send: Send) -> int:
+        """Have a request answered, and tell it; give the status."""
+        scope = request.scope
         began = perf_counter()
         status = 0
 
@@ -249,7 +323,7 @@ class _Boundary:
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", scope["state"]["request_id"].encode()),
                 ]
             await send(message)
 
@@ -261,16 +335,26 @@ class _Boundary:
             if status == 0:
                 await _problem(request, "internal")(scope, receive, send_named)
         failure = failure or (scope["state"].get("reason") if status >= 500 else None)
+        path, duration_ms = conceal_path(scope["path"]), _milliseconds_since(began)
         log(
             "ERROR" if failure or status >= 500 else "INFO",
             "request",
             failure,
-            request_id=request_id,
+            # For metrics, which look into the payload …
             method=scope["method"],
-            path=scope["path"],
+            path=path,
             status=status,
-            duration_ms=round((perf_counter() - began) * 1000, 2),
+            duration_ms=duration_ms,
+            # … from which Cloud Logging takes this, to show it.
+            httpRequest={
+                "requestMethod": scope["method"],
+                "requestUrl": path,
+                "status": status,
+                "latency": f"{duration_ms / 1000:.5f}s",
+                "protocol": f"HTTP/{scope['http_version']}",
+            },
         )
+        return status
 
 
 def _problem(

@@ -3,9 +3,10 @@
 `.env.example` lists them all, commented; a test holds the two together.
 """
 
+import json
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from faregate.conceal import never_show
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
@@ -35,11 +38,61 @@ ApiKey = Annotated[SecretStr, AfterValidator(_one_word)]
 
 
 class Settings(BaseSettings):
-    """A group of settings. Names are those of the environment, without regard to case."""
+    """A group of settings. Names are those of the environment, without regard to case.
+
+    What of it is secret is concealed in the log from then on.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
     )
+
+    def model_post_init(self, _context: Any) -> None:  # noqa: ANN401  pydantic's signature
+        """Conceal."""
+        _never_show(self)
+
+
+def _never_show(group: BaseModel) -> None:
+    for _, value in group:
+        if isinstance(value, SecretStr):
+            never_show(value.get_secret_value())
+        elif isinstance(value, PostgresDsn):
+            for host in value.hosts():
+                never_show(host["password"])
+
+
+def _never_show_jwk(text: str) -> None:
+    try:
+        jwk = json.loads(text)
+    except ValueError:
+        return  # whoever signs with it refuses it
+    if isinstance(jwk, dict):
+        for name in ("d", "p", "q", "dp", "dq", "qi", "k"):
+            never_show(str(jwk.get(name, "")))
+
+
+class DeploymentSettings(Settings):
+    """What is running, and where: what Cloud Run and the deployment tell."""
+
+    # Cloud Run sets them: the service's name, and the deployed state of it.
+    k_service: Text | None = None
+    k_revision: Text | None = None
+    source_hash: Text | None = None
+    google_cloud_project: Text | None = None
+
+
+class TracingSettings(Settings):
+    """Whether spans are recorded, and where to. The names of OpenTelemetry."""
+
+    tracing: bool = False
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    otel_exporter_otlp_headers: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _somebody_takes_them(self) -> Self:
+        if self.tracing and not self.otel_exporter_otlp_endpoint:
+            raise ValueError("tracing needs otel_exporter_otlp_endpoint")
+        return self
 
 
 class HttpSettings(Settings):
@@ -109,6 +162,11 @@ class ReaderTokenSettings(ProjectSettings):
 
     token_signing_key: Secret
 
+    def model_post_init(self, context: Any) -> None:  # noqa: ANN401  pydantic's signature
+        """Conceal the private parts of the key by themselves, too."""
+        super().model_post_init(context)
+        _never_show_jwk(self.token_signing_key.get_secret_value())
+
 
 class AuthAdminSettings(Settings):
     """How to have Supabase Auth send mails, and where their links lead."""
@@ -121,10 +179,14 @@ class AuthAdminSettings(Settings):
 
 
 class InvokerSettings(Settings):
-    """Which Google service account may call a schedule or a task, and for which audience."""
+    """Which Google service account may call a schedule or a task, and for which audience.
+
+    invoker_guard: who verifies the signature of its token. iam: Cloud Run has, and removed it.
+    """
 
     invoker_service_account: Text
     invoker_audience: Text
+    invoker_guard: Literal["code", "iam"] = "code"
     google_issuer: Text = "https://accounts.google.com"
     google_jwks_url: HttpUrl = HttpUrl("https://www.googleapis.com/oauth2/v3/certs")
 
@@ -132,7 +194,7 @@ class InvokerSettings(Settings):
 class StripeSettings(Settings):
     """How to call Stripe."""
 
-    stripe_secret_key: Secret
+    stripe_secret_key: ApiKey
     stripe_api_url: HttpUrl = HttpUrl("https://api.stripe.com")
 
 
@@ -220,6 +282,10 @@ class S3Endpoint(BaseModel):
     url: HttpUrl
     access_key_id: Text
     secret_access_key: Secret
+
+    def model_post_init(self, _context: Any) -> None:  # noqa: ANN401  pydantic's signature
+        """Conceal the key in the log."""
+        _never_show(self)
 
 
 class S3Settings(Settings):

@@ -744,102 +744,75 @@ comment on column ops.paused_auto_top_ups.available_usd is
 'What the organization can spend, in USD.';
 comment on column ops.paused_auto_top_ups.running_sessions is 'How many of its sessions run.';
 
+-- ops.due_work: what each cron function should have done by now, how much of it, and since when.
 -- The conditions are those by which the cron functions pick what is due.
-create view ops.schedule_lag as
-with measurements as (
-    select coalesce(s.measured_at, s.ready_at) + interval '1 day' as due_at
+create function ops.due_work()
+returns table (schedule text, waits_for text, waiting bigint, due_at timestamptz)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- A variable, so that Postgres plans for how little is due before this moment.
+    v_now timestamptz := billing.now();
+begin
+    return query
+    select 'sweep_sessions', 'sessions to charge', count(*), min(h.due_at)
+    from billing.holds as h
+    where h.kind = 'session' and h.due_at <= v_now
+    union all
+    select 'expire_holds', 'holds to give back', count(*), min(h.due_at)
+    from billing.holds as h
+    where h.kind = 'usage' and h.due_at <= v_now
+    union all
+    select 'accrue_storage', 'storage to charge', count(*), min(h.due_at)
+    from billing.holds as h
+    where h.kind = 'storage' and h.due_at <= v_now
+    union all
+    select
+        'measure_storage',
+        'buckets to measure',
+        count(*),
+        min(coalesce(s.measured_at, s.ready_at)) + interval '1 day'
     from billing.storage as s
-    where s.kind = 'bucket' and s.status in ('ready', 'grace', 'read_only', 'deletion_notice')
-),
-
-due as (
-    select
-        'sweep_sessions' as schedule,
-        'sessions to charge' as waits_for,
-        count(*) as waiting,
-        min(h.due_at) as due_at
-    from billing.holds as h
-    where h.kind = 'session' and h.due_at <= (select billing.now())
+    where s.kind = 'bucket'
+        and s.status in ('ready', 'grace', 'read_only', 'deletion_notice')
+        and coalesce(s.measured_at, s.ready_at) <= v_now - interval '1 day'
     union all
-    select
-        'expire_holds' as schedule,
-        'holds to give back' as waits_for,
-        count(*) as waiting,
-        min(h.due_at) as due_at
-    from billing.holds as h
-    where h.kind = 'usage' and h.due_at <= (select billing.now())
-    union all
-    select
-        'accrue_storage' as schedule,
-        'storage to charge' as waits_for,
-        count(*) as waiting,
-        min(h.due_at) as due_at
-    from billing.holds as h
-    where h.kind = 'storage' and h.due_at <= (select billing.now())
-    union all
-    select
-        'measure_storage' as schedule,
-        'buckets to measure' as waits_for,
-        count(*) as waiting,
-        min(m.due_at) as due_at
-    from measurements as m
-    where m.due_at <= (select billing.now())
-    union all
-    select
-        'enqueue_outbox' as schedule,
-        'tasks to enqueue' as waits_for,
-        count(*) as waiting,
-        min(o.tell_at) as due_at
+    select 'enqueue_outbox', 'tasks to enqueue', count(*), min(o.tell_at)
     from billing.outbox as o
-    where
-        o.acknowledged_at is null
-        and o.topic <> 'notification'
-        and o.tell_at <= (select billing.now())
+    where o.acknowledged_at is null and o.topic <> 'notification' and o.tell_at <= v_now
     union all
-    select
-        'expire_grants' as schedule,
-        'grants to take' as waits_for,
-        count(*) as waiting,
-        min(g.expires_at) as due_at
+    select 'expire_grants', 'grants to take', count(*), min(g.expires_at)
     from billing.grants as g
     inner join billing.wallets as w on w.organization_id = g.organization_id
-    where
-        g.expires_at <= (select billing.now())
-        and not g.is_used_up
-        and w.settled_micros > w.held_micros
+    where g.expires_at <= v_now and not g.is_used_up and w.settled_micros > w.held_micros
     union all
-    select
-        'expire_grants' as schedule,
-        'grants to start' as waits_for,
-        count(*) as waiting,
-        min(g.effective_at) as due_at
+    select 'expire_grants', 'grants to start', count(*), min(g.effective_at)
     from billing.grants as g
     inner join billing.wallets as w on w.organization_id = g.organization_id
-    where
-        g.sequence is null
-        and g.effective_at <= (select billing.now())
+    where g.sequence is null
+        and g.effective_at <= v_now
         and w.settled_micros + g.amount_micros <= 1000000000000000
     union all
-    select
-        'reconcile' as schedule,
-        'the daily run' as waits_for,
-        count(*) as waiting,
-        min(d.due_at) as due_at
+    select 'reconcile', 'the daily run', count(*), min(d.due_at)
     from (
         select max(r.started_at) + interval '1 day' as due_at
         from billing.reconciliations as r
         where r.started_by = 'scheduler' and r.finished_at is not null
     ) as d
-    where d.due_at <= (select billing.now())
-)
+    where d.due_at <= v_now;
+end
+$$;
 
+create view ops.schedule_lag as
 select
     d.schedule,
     d.waits_for,
     d.waiting,
     d.due_at,
     ops.age_seconds(d.due_at) as lag_seconds
-from due as d;
+from ops.due_work() as d;
 comment on view ops.schedule_lag is
 'How far each cron function is behind. Those of each minute are in time below 120 seconds, those of
 storage below two hours, the daily one below an hour. What the task queues have not got or not done
@@ -850,3 +823,58 @@ comment on column ops.schedule_lag.waiting is 'How many of these are due now.';
 comment on column ops.schedule_lag.due_at is
 'Since when (UTC) the oldest of them has been due; null: none is.';
 comment on column ops.schedule_lag.lag_seconds is 'Seconds since then; null: none is due.';
+
+-- api.report_health: what alerts go by, as numbers that are 0 when all is well. Ages and lags are
+-- in seconds.
+create function api.report_health()
+returns table (
+    sweep_lag_seconds bigint,
+    outbox_age_seconds bigint,
+    stuck_outbox bigint,
+    verify_differences bigint,
+    open_discrepancies bigint,
+    events_to_review bigint,
+    missed_events bigint,
+    lag_seconds jsonb
+)
+language plpgsql
+stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := billing.now();
+begin
+    select jsonb_object_agg(d.schedule, d.lag_seconds) into lag_seconds
+    from (
+        select l.schedule, coalesce(max(l.lag_seconds), 0) as lag_seconds
+        from ops.schedule_lag as l
+        group by l.schedule
+    ) as d;
+    sweep_lag_seconds := lag_seconds ->> 'sweep_sessions';
+
+    select coalesce(max(ops.age_seconds(greatest(o.created_at, o.run_at))), 0)
+    into outbox_age_seconds
+    from billing.outbox as o
+    where o.acknowledged_at is null
+        and o.topic <> 'notification'
+        and greatest(o.created_at, o.run_at) <= v_now;
+    select count(*) into stuck_outbox from ops.stuck_outbox;
+
+    select count(*) filter (where d.kind = 'ledger'), count(*)
+    into verify_differences, open_discrepancies
+    from ops.open_discrepancies as d;
+
+    select count(*) into events_to_review
+    from ops.payments_to_review as p
+    where p.received_at > v_now - interval '1 day';
+    select coalesce(max(r.replayed), 0) into missed_events
+    from billing.reconciliations as r
+    where r.started_at > v_now - interval '1 day';
+    return next;
+end
+$$;
+grant execute on function api.report_health to service_role, faregate_functions;
+comment on function api.report_health is
+'Tells how far behind everything is: the oldest session to charge and task to do, what is stuck,
+what the last verification found, what disagrees, how many payments of the last day a person must
+look at or no notification told of, and each cron function''s lag in seconds.';

@@ -255,6 +255,7 @@ def _addresses() -> list[tuple[str, str]]:
         ("provision_identity", "/tasks/provision-identity"),
         ("stop_session", "/tasks/stop-session"),
         ("measure_storage", "/schedules/measure-storage"),
+        ("report_health", "/schedules/report-health"),
         ("provision_storage", "/tasks/provision-storage"),
         *((name, "/healthz") for name in FUNCTIONS),
     ]

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import socket
+from time import monotonic
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from faregate.function import FUNCTIONS
+from faregate.function import FUNCTIONS, VERSION
 from infra.local.template import Database
 from tests.harness.answers import done, problem
 from tests.harness.client import Load
@@ -24,7 +26,20 @@ def _lines(written: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_healthy_function_says_so(function: Load, name: str) -> None:
-    assert done(function(name).get("/healthz"))["status"] == "ok"
+    health = done(function(name).get("/healthz"))
+    assert health == {
+        "status": "ok",
+        "version": VERSION,
+        "revision": None,
+        "database_ms": health["database_ms"],
+    }
+    assert 0 < health["database_ms"] < 3000
+
+
+def test_health_tells_what_is_deployed(function: Load) -> None:
+    deployed = {"K_SERVICE": "credits", "K_REVISION": "credits-00007-abc", "SOURCE_HASH": "3f2a"}
+    health = done(function("credits", **deployed).get("/healthz"))
+    assert (health["version"], health["revision"]) == (f"{VERSION}+3f2a", "credits-00007-abc")
 
 
 @pytest.mark.parametrize("given", ["trace-01", "x" * 64, "A.b_c-123"])
@@ -69,7 +84,8 @@ def test_a_request_is_one_line_of_json_without_secrets(
         (call.status_code, call.headers["x-request-id"]) for call in calls
     ]
     assert lines[0].keys() == {
-        *["severity", "message", "request_id", "method", "path", "status", "duration_ms"]
+        *["severity", "message", "request_id", "method", "path", "status", "duration_ms"],
+        "httpRequest",
     }
     issued = [calls[1].json()["key"], calls[5].json()["passport"]["key"]]
     for secret in ("secret", "limit", organization.passport, user.token, *issued):
@@ -125,10 +141,34 @@ def test_no_origin_may_by_default(function: Load) -> None:
 def test_a_database_out_of_reach_is_a_problem_for_a_while(
     function: Load, platform: Platform
 ) -> None:
-    lonely = function("credits", DATABASE_URL="postgresql://nobody@127.0.0.1:9/nothing")
+    lonely = function(
+        "credits",
+        DATABASE_URL="postgresql://nobody:hunter2hunter2@127.0.0.1:9/nothing",
+        SOURCE_HASH="3f2a",
+    )
+    began = monotonic()
     response = lonely.get("/healthz")
-    problem(response, 503, "unavailable")
+    # Sooner than a load balancer or an uptime check gives up.
+    assert monotonic() - began < 4
+    document = problem(response, 503, "unavailable")
     assert int(response.headers["retry-after"]) >= 1
+    # What is down it says, and no more.
+    assert document["version"] == f"{VERSION}+3f2a"
+    for word in ("127.0.0.1", "nobody", "hunter2", "nothing", "psycopg"):
+        assert word not in response.text
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for(
+    function: Load, platform: Platform
+) -> None:
+    with socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        client = function("credits", DATABASE_URL=f"postgresql://nobody@127.0.0.1:{port}/nothing")
+        began = monotonic()
+        problem(client.get("/healthz"), 503, "unavailable")
+        assert monotonic() - began < 4
 
 
 @contextmanager

@@ -54,6 +54,7 @@ NEEDED = {
     "enqueue_outbox": [*INVOKER, *QUEUES],
     "reconcile": [*INVOKER, "STRIPE_SECRET_KEY"],
     "measure_storage": [*INVOKER, "GOOGLE_PROJECT"],
+    "report_health": INVOKER,
     "stop_session": INVOKER,
     "charge_top_up": [*INVOKER, "STRIPE_SECRET_KEY"],
     # What it needs for the mails is a way into the database, too.
@@ -146,6 +147,11 @@ def test_a_function_does_not_start_without_a_setting(
         ("sweep_sessions", "TASKS_LOCATION", "europe-west1"),
         ("sweep_sessions", "TASKS_TARGET_URL", "/tasks"),
         ("stop_session", "GOOGLE_JWKS_URL", "file:///etc/passwd"),
+        ("stop_session", "INVOKER_GUARD", "none"),
+        ("stop_session", "INVOKER_GUARD", "IAM"),
+        ("credits", "TRACING", "perhaps"),
+        ("credits", "OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("credits", "STRIPE_SECRET_KEY", "sk_test_a\nb"),
     ],
 )
 def test_a_function_does_not_start_with_a_wrong_setting(

@@ -218,6 +218,7 @@ FUNCTIONS = [
     "release_hold",
     "remove_member",
     "renew_hold",
+    "report_health",
     "replay_stripe_event",
     "resize_storage",
     "review_space",

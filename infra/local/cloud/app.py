@@ -30,7 +30,7 @@ from infra.local.layout import INVOKER, Layout
 # In this order: what ran is charged before money comes or goes.
 SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
-    "enqueue-outbox",
+    *("enqueue-outbox", "report-health"),
 )
 # What was used is charged before it is measured anew.
 HOURLY_SCHEDULES = ("accrue-storage", "measure-storage")

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from faregate.backends.database import Database, Row, jsonb, refusal
 from faregate.errors import FaregateError
 from faregate.settings import DatabaseSettings
+from faregate.trace import span
 
 
 class Postgres(Database):
@@ -37,7 +38,8 @@ class Postgres(Database):
             for name, value in arguments.items()
         }
         query = call_query(function, tuple(arguments))
-        return [row for (row,) in await self._execute(query, values)]
+        with span(f"api.{function}"):
+            return [row for (row,) in await self._execute(query, values)]
 
     async def check(self) -> None:
         """Raise `unavailable` unless the database answers."""

@@ -12,6 +12,7 @@ import httpx
 from faregate.backends.database import Database, Row, jsonb, refusal
 from faregate.errors import FaregateError
 from faregate.settings import DatabaseSettings
+from faregate.trace import span
 
 if TYPE_CHECKING:
     from postgrest import APIError, APIResponse
@@ -47,8 +48,9 @@ class Postgrest(Database):
         # shown by the first answer only. Repeated, the call would find its own answer and hide it.
         is_repeatable = "idempotency_key" in arguments and "key_hash" not in arguments
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                answer = await self._execute(function, body, is_repeatable=is_repeatable)
+            with span(f"api.{function}"):
+                async with asyncio.timeout(_CALL_SECONDS):
+                    answer = await self._execute(function, body, is_repeatable=is_repeatable)
         except APIError as error:
             raise _translate(error) from error
         except (httpx.HTTPError, TimeoutError) as error:
