@@ -22,7 +22,7 @@ _CREDENTIALS = [
     ("sb_secret_", re.compile(r"()sb_secret_[\w-]+")),
     ("ya29.", re.compile(r"()ya29\.[\w.-]+")),
     ("PRIVATE KEY", re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END|\Z)", re.DOTALL)),
-    ("earer ", re.compile(r"([Bb]earer\s+)[^\s\"',}]+")),
+    ("earer ", re.compile(r"([Bb]earer\s+)[^\s\"',}]{8,}")),
     # In addresses: passwords, signatures of signed ones, tokens of invitations and sign-ins.
     ("://", re.compile(r"(://)[^\s/@]*:[^\s/@]+(?=@)")),
     *(
@@ -48,7 +48,7 @@ def never_show(secret: str | None) -> None:
     if not secret or len(secret) < _SHORTEST:
         return
     forms = {secret, unquote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
-    forms |= {secret.encode("unicode_escape").decode()}
+    forms |= {repr(secret)[1:-1], repr(secret.encode())[2:-1]}
     _ours[:] = sorted({*_ours, *forms}, key=len, reverse=True)
 
 

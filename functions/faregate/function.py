@@ -168,6 +168,8 @@ def create_app(*names: str) -> FastAPI:
         description="Prepaid billing for compute and AI platforms.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # Its own would tell what exceptions say, and inputs.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # Not include_router, which looks for each request's route twice.
         routes=_bind_routes(
             [

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from traceback import format_exception
+from types import TracebackType
 from typing import Any
 
 from faregate.conceal import conceal
@@ -36,6 +37,13 @@ def _concealed(value: Any) -> Any:  # noqa: ANN401  JSON is anything
     return value
 
 
+def last_words(
+    _kind: type[BaseException], failure: BaseException, _traceback: TracebackType | None
+) -> None:
+    """Write what ends the process, which Python would write to standard error as it is."""
+    log("CRITICAL", "the process ends", failure)
+
+
 class _LikeOurs(logging.Handler):
     """Writes what libraries warn of as lines like ours."""
 
@@ -49,5 +57,22 @@ class _LikeOurs(logging.Handler):
         log(record.levelname, message, failure, logger=record.name)
 
 
+def _concealing(*named: Any, **more: Any) -> logging.LogRecord:  # noqa: ANN401  as it comes
+    """Make a library's record, in which whoever writes it finds no secret: access logs, too."""
+    record = logging.LogRecord(*named, **more)
+    record.msg = conceal(str(record.msg))
+    if isinstance(record.args, Mapping):
+        record.msg, record.args = conceal(record.getMessage()), None
+    elif record.args:
+        record.args = tuple(
+            conceal(str(each)) if isinstance(each, (str, BaseException)) else each
+            for each in record.args
+        )
+    if record.exc_info and record.exc_info[1]:
+        record.exc_text = conceal("".join(format_exception(record.exc_info[1])))
+    return record
+
+
+logging.setLogRecordFactory(_concealing)
 # Used where nobody has set up logging, as in the cloud: else Python writes to standard error.
 logging.lastResort = _LikeOurs(logging.WARNING)

@@ -4,8 +4,12 @@ Imported only where tracing is on: it would be a tenth of a cold start.
 """
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from threading import Thread, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -28,6 +32,8 @@ from faregate.settings import DeploymentSettings, TracingSettings
 from faregate.trace import Trace, recorder
 
 _GOOGLE = "telemetry.googleapis.com"
+# Cloud Run ends an instance ten seconds after it has said so.
+_LAST_SECONDS = 5
 # Names of things, never what is in them; an exception's message may be anything.
 _QUIET: Any = {"record_exception": False, "set_status_on_exception": False}
 
@@ -76,6 +82,7 @@ class Tracing:
     @contextmanager
     def request(self, came_from: Trace | None) -> Iterator[RequestSpan]:
         """Record a request; what is done meanwhile can record its parts."""
+        _ = self._sends_the_last
         context = _context(came_from) if came_from else Context()
         kind = SpanKind.SERVER
         with self._tracer.start_as_current_span("request", context, kind, **_QUIET) as span:
@@ -97,8 +104,29 @@ class Tracing:
                 raise
 
     async def close(self) -> None:
-        """Send what was not sent yet; a process that ends does so by itself."""
+        """Send what was not sent yet."""
         await asyncio.to_thread(self._provider.shutdown)
+
+    @cached_property
+    def _sends_the_last(self) -> bool:
+        """Send what was not sent yet when the process is told to end, and then let it end.
+
+        The server ends it by that signal: no exit handler of Python's runs. Set with the first
+        request, because the server has set its own by then.
+        """
+        server = signal.getsignal(signal.SIGTERM)
+        if current_thread() is not main_thread() or not callable(server):
+            return False
+
+        def end(number: int, frame: FrameType | None) -> None:
+            # In a thread: it needs no lock that the interrupted code may hold.
+            last = Thread(target=self._provider.force_flush, daemon=True)
+            last.start()
+            last.join(_LAST_SECONDS)
+            server(number, frame)
+
+        signal.signal(signal.SIGTERM, end)
+        return True
 
 
 def _context(came_from: Trace) -> Context:
