@@ -1614,7 +1614,6 @@ create table billing.storage (
     constraint storage_resource_name_key UNIQUE (resource_name)
 );
 alter table billing.storage enable row level security;
-CREATE INDEX storage_measured ON billing.storage USING btree (COALESCE(measured_at, ready_at)) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
 CREATE INDEX storage_region ON billing.storage USING btree (kind, region_id);
 CREATE INDEX storage_to_measure ON billing.storage USING btree (measure_at) WHERE ((kind = 'bucket'::billing.storage_kind) AND (status = ANY (ARRAY['ready'::billing.storage_status, 'grace'::billing.storage_status, 'read_only'::billing.storage_status, 'deletion_notice'::billing.storage_status])));
 CREATE INDEX storage_workspace ON billing.storage USING btree (workspace_id, organization_id);
@@ -2223,7 +2222,7 @@ create view ops.stuck_outbox (
                     ELSE NULL::text
                 END AS problem
            FROM billing.outbox o_1
-          WHERE o_1.acknowledged_at IS NULL AND o_1.topic <> 'notification'::billing.outbox_topic
+          WHERE o_1.acknowledged_at IS NULL AND o_1.topic <> 'notification'::billing.outbox_topic AND o_1.tell_at <= ((( SELECT billing.now() AS now)) + '01:00:00'::interval)
         )
  SELECT s.organization_id,
     o.name,
@@ -2698,7 +2697,7 @@ grant execute on routine api.replay_stripe_event(uuid,jsonb,boolean) to faregate
 -- Tells how far behind everything is: the oldest session to charge and task to do, what is stuck,
 -- what the last verification found, what disagrees, how many payments of the last day a person must
 -- look at or no notification told of, and each cron function's lag in seconds.
-create function api.report_health() returns TABLE(sweep_lag_seconds bigint, outbox_age_seconds bigint, stuck_outbox bigint, verify_differences bigint, open_discrepancies bigint, events_to_review bigint, missed_events bigint, lag_seconds jsonb) language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '167c87746cce3dc54b2204abee8a6e71';
+create function api.report_health() returns TABLE(sweep_lag_seconds bigint, outbox_age_seconds bigint, stuck_outbox bigint, verify_differences bigint, open_discrepancies bigint, events_to_review bigint, missed_events bigint, lag_seconds jsonb) language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '29c931fb5282b9ee40ef153aacc0f25b';
 grant execute on routine api.report_health() to faregate_functions, service_role;
 
 -- Gives storage another size.

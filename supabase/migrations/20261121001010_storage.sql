@@ -154,8 +154,6 @@ create index storage_workspace on billing.storage (workspace_id, organization_id
 create index storage_region on billing.storage (kind, region_id);
 create index storage_to_measure on billing.storage (measure_at)
 where kind = 'bucket' and status in ('ready', 'grace', 'read_only', 'deletion_notice');
-create index storage_measured on billing.storage (coalesce(measured_at, ready_at))
-where kind = 'bucket' and status in ('ready', 'grace', 'read_only', 'deletion_notice');
 comment on table billing.storage is
 'A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
 It is paid for until its hold expires.';

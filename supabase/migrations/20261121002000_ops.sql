@@ -322,7 +322,11 @@ with open as (
                 then 'not done'
         end as problem
     from billing.outbox as o
-    where o.acknowledged_at is null and o.topic <> 'notification'
+    where
+        o.acknowledged_at is null
+        and o.topic <> 'notification'
+        -- What is due is told, for the first time or again, within the hour: see mark_enqueued.
+        and o.tell_at <= (select billing.now()) + interval '1 hour'
 )
 
 select
@@ -857,6 +861,7 @@ begin
     from billing.outbox as o
     where o.acknowledged_at is null
         and o.topic <> 'notification'
+        and o.tell_at <= v_now + interval '1 hour'
         and greatest(o.created_at, o.run_at) <= v_now;
     select count(*) into stuck_outbox from ops.stuck_outbox;
 

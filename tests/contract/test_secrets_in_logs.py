@@ -219,10 +219,16 @@ def _blab(known: Known) -> Callable[[Exchange], Answer]:
         asked = exchange.request
         said = f"{asked.path} {asked.headers} {asked.body!r} {known.all}"
         if any("AWS4-HMAC" in value for _, value in asked.headers):
-            error = f"<Error><Code>InternalError</Code><Message>{_xml(said)}</Message></Error>"
-            return Answer(500, [("Content-Type", "application/xml")], error.encode())
+            told = f"<Error><Code>InternalError</Code><Message>{_xml(said)}</Message></Error>"
+            return Answer(500, [("Content-Type", "application/xml")], told.encode())
         error = {"type": "api_error", "code": 500, "status": "INTERNAL", "message": said}
-        document = {"error": error, "message": said, "msg": said, "code": "XX000", "details": said}
+        document: dict[str, object] = {
+            "error": error,
+            "message": said,
+            "msg": said,
+            "code": "XX000",
+            "details": said,
+        }
         return Answer(500, [("Content-Type", "application/json")], json.dumps(document).encode())
 
     return say
@@ -336,9 +342,9 @@ def test_without_concealment_it_would_be_found(
     assert known.leaked(ear.heard()) == set(known.secrets)
     _have_it_raise(function, platform, known, customer.passport)
     assert known.leaked(ear.heard()) == set(known.secrets)
-    credits = function("credits")
+    client = function("credits")
     for path in ("/v1/{}", "/{}/x"):
-        credits.get(path.format(customer.passport))
+        client.get(path.format(customer.passport))
         assert "a passport" in known.leaked(ear.heard())
 
 

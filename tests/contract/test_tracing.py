@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -31,6 +31,7 @@ from tests.harness.client import Client, load
 from tests.harness.platform import Platform
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+Traced = Callable[..., AbstractContextManager[Client]]
 HEADERS = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 
 
@@ -110,7 +111,8 @@ def _attributes(of: Any) -> dict[str, Any]:  # noqa: ANN401  a span or a resourc
 @pytest.fixture
 def traced(
     platform: Platform, settings: dict[str, str], portal: BlockingPortal, receiver: Receiver
-) -> Any:  # noqa: ANN401  a way to load a function that sends its spans when the block ends
+) -> Traced:
+    """Load functions that send their spans when the block ends."""
     on = {"TRACING": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
 
     @contextmanager
@@ -122,7 +124,7 @@ def traced(
 
 
 def test_a_request_and_its_call_of_the_database_are_spans(
-    platform: Platform, traced: Any, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    platform: Platform, traced: Traced, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passport = platform.organization(usd=1).passport
     deployed = {"K_SERVICE": "credits", "K_REVISION": "credits-7", "GOOGLE_CLOUD_PROJECT": "acme"}
@@ -161,7 +163,7 @@ def test_a_request_and_its_call_of_the_database_are_spans(
 
 
 def test_spans_of_requests_side_by_side_are_not_mixed_up(
-    platform: Platform, traced: Any, receiver: Receiver
+    platform: Platform, traced: Traced, receiver: Receiver
 ) -> None:
     passport = platform.organization(usd=1).passport
     with traced("credits") as client:
@@ -177,7 +179,7 @@ def test_spans_of_requests_side_by_side_are_not_mixed_up(
 
 
 def test_a_failure_is_told_without_its_message(
-    platform: Platform, traced: Any, receiver: Receiver
+    platform: Platform, traced: Traced, receiver: Receiver
 ) -> None:
     passport = platform.organization().passport
     platform.alter("drop function api.get_wallet(jsonb)")
@@ -193,7 +195,7 @@ def test_a_failure_is_told_without_its_message(
 
 
 def test_whoever_is_not_sampled_is_not_recorded(
-    platform: Platform, traced: Any, receiver: Receiver
+    platform: Platform, traced: Traced, receiver: Receiver
 ) -> None:
     passport = platform.organization().passport
     with traced("credits") as client:
@@ -203,7 +205,7 @@ def test_whoever_is_not_sampled_is_not_recorded(
 
 
 def test_opentelemetrys_own_settings_count(
-    platform: Platform, traced: Any, receiver: Receiver
+    platform: Platform, traced: Traced, receiver: Receiver
 ) -> None:
     passport = platform.organization().passport
     own = {
@@ -228,7 +230,7 @@ def test_opentelemetrys_own_settings_count(
 
 
 def test_a_receiver_that_is_away_disturbs_nobody(
-    platform: Platform, traced: Any, caplog: pytest.LogCaptureFixture
+    platform: Platform, traced: Traced, caplog: pytest.LogCaptureFixture
 ) -> None:
     passport = platform.organization().passport
     away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
@@ -239,7 +241,7 @@ def test_a_receiver_that_is_away_disturbs_nobody(
 
 @pytest.mark.parametrize("way", ["supabase"], indirect=True)
 def test_the_other_way_into_the_database_is_a_span_too(
-    platform: Platform, traced: Any, receiver: Receiver
+    platform: Platform, traced: Traced, receiver: Receiver
 ) -> None:
     passport = platform.organization(usd=1).passport
     with traced("credits") as client:

@@ -88,8 +88,10 @@ def test_the_oldest_task_that_is_due_is_told(
         platform.run(
             "insert into billing.outbox (organization_id, topic, payload, created_at, run_at,"
             " tell_at, acknowledged_at) values (%s, 'stop_session', '{}', billing.now(),"
-            " billing.now() + make_interval(secs => %s), 'infinity', %s)",
+            " billing.now() + make_interval(secs => %s),"
+            " billing.now() + make_interval(secs => 3600 + %s), %s)",
             customer.id,
+            seconds,
             seconds,
             done_at,
         )
