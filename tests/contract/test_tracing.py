@@ -29,6 +29,7 @@ from infra.openapi import PLACEHOLDERS
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, load
 from tests.harness.platform import Platform
+from tests.harness.server import serve
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 Traced = Callable[..., AbstractContextManager[Client]]
@@ -212,8 +213,6 @@ def test_opentelemetrys_own_settings_count(
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc,x-tenant=acme",
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
         "OTEL_SERVICE_NAME": "mine",
-        # But not those of FastAPI, which would send what exceptions say.
-        "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
     }
     with traced("credits", **own) as client:
         done(client.get("/v1/credits", by=passport))
@@ -227,6 +226,19 @@ def test_opentelemetrys_own_settings_count(
     with traced("credits", **never) as client:
         done(client.get("/v1/credits", by=passport, headers=HEADERS))
     assert not receiver
+
+
+def test_fastapis_own_telemetry_stays_off(
+    settings: dict[str, str], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would send what exceptions say."""
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    with serve(settings, "credits") as address:
+        httpx.get(f"{address}/healthz", trust_env=False)
+        sleep(0.5)
+    assert receiver.paths == []
 
 
 def test_a_receiver_that_is_away_disturbs_nobody(
