@@ -64,4 +64,4 @@ def conceal(text: str) -> str:
 
 def conceal_path(path: str) -> str:
     """Give the path of a request, into which a caller may have written anything."""
-    return _LONG_SEGMENT.sub(CONCEALED, conceal(path))
+    return conceal(_LONG_SEGMENT.sub(CONCEALED, path))
