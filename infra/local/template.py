@@ -4,9 +4,10 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
+from secrets import randbelow
 from uuid import uuid4
 
 import psycopg
@@ -144,8 +145,8 @@ def unused_name(prefix: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Find a port that nobody listens on, below those that outgoing connections take."""
+    while True:
+        port = 20_000 + randbelow(10_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -260,7 +260,7 @@ def test_the_platforms_space_outlives_its_bucket(
             ({"slug": slug}, 400, "slug_not_allowed")
             for slug in (
                 *("google-lab", "my-goo-gle", "faregate", "fare-gate-2", "official-ml"),
-                *("purchases", "clones", "stripe-tools", "g00gle", "0pena1-gpt", "nvidia"),
+                *("purchases", "clones", "stripe-tools", "g00gle", "open-a1-gpt", "nvidia"),
             )
         ),
         *(

@@ -80,6 +80,7 @@ def test_what_goes_in_comes_out(desk: Client, storage: Provisioning, bucket: str
 
 
 def test_a_cursor_of_nobodys_is_refused(desk: Client, storage: Provisioning, bucket: str) -> None:
+    _upload(desk, storage, bucket, "a", b"1")
     path = f"/v1/storage/{bucket}/objects"
     for cursor in ("x", "-1", "99999999999999999999"):
         answer = desk.get(path, by=storage.organization.passport, params={"cursor": cursor})
