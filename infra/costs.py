@@ -306,10 +306,11 @@ def page(inputs: Inputs) -> str:
             "",
             "## Prices",
             "",
-            "| what | list price | read |",
-            "|---|---|---|",
+            "| what | list price | read | unconfirmed |",
+            "|---|---|---|---|",
             *(
-                f"| {name.replace('_', ' ')} | {part['source']} | {part['read']} |"
+                f"| {name.replace('_', ' ')} | {part['source']} | {part['read']}"
+                f" | {part.get('unconfirmed', '')} |"
                 for name, part in inputs.items()
                 if "source" in part
             ),

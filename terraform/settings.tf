@@ -10,6 +10,7 @@ locals {
       CREDIT_VALUE_USD     = var.credit_value_usd
       DATABASE_POOL_SIZE   = tostring(var.database_pool_size)
       GOOGLE_CLOUD_PROJECT = var.project # whose traces the log's lines belong to
+      IMAGE_DIGEST         = substr(split("@sha256:", var.image)[1], 0, 12)
       }, var.tracing ? {
       TRACING                     = "true"
       OTEL_EXPORTER_OTLP_ENDPOINT = "https://telemetry.googleapis.com"

@@ -183,7 +183,7 @@ def create_app(*names: str) -> FastAPI:
     app.state.backends = backends
     app.state.settings = settings
     app.state.version = {
-        "version": f"{VERSION}+{deployment.source_hash}" if deployment.source_hash else VERSION,
+        "version": f"{VERSION}+{deployment.image_digest}" if deployment.image_digest else VERSION,
         "revision": deployment.k_revision,
     }
     app.add_exception_handler(FaregateError, _refused)

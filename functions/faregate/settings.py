@@ -77,7 +77,7 @@ class DeploymentSettings(Settings):
     # Cloud Run sets them: the service's name, and the deployed state of it.
     k_service: Text | None = None
     k_revision: Text | None = None
-    source_hash: Text | None = None
+    image_digest: Text | None = None
     google_cloud_project: Text | None = None
 
 

@@ -37,7 +37,7 @@ def test_a_healthy_function_says_so(function: Load, name: str) -> None:
 
 
 def test_health_tells_what_is_deployed(function: Load) -> None:
-    deployed = {"K_SERVICE": "credits", "K_REVISION": "credits-00007-abc", "SOURCE_HASH": "3f2a"}
+    deployed = {"K_SERVICE": "credits", "K_REVISION": "credits-00007-abc", "IMAGE_DIGEST": "3f2a"}
     health = done(function("credits", **deployed).get("/healthz"))
     assert (health["version"], health["revision"]) == (f"{VERSION}+3f2a", "credits-00007-abc")
 
@@ -144,7 +144,7 @@ def test_a_database_out_of_reach_is_a_problem_for_a_while(
     lonely = function(
         "credits",
         DATABASE_URL="postgresql://nobody:hunter2hunter2@127.0.0.1:9/nothing",
-        SOURCE_HASH="3f2a",
+        IMAGE_DIGEST="3f2a",
     )
     began = monotonic()
     response = lonely.get("/healthz")
