@@ -34,10 +34,10 @@ _DATABASE = "torture"
 # A window costs ten cents.
 _PRICE = """
 insert into billing.prices (plan_id, sku, unit, price_micros, effective_at)
-select plan_id, 'session.small', 'hour', 600000, '2026-06-01'
+select plan_id, 'session.small', 'hour', 600000, timestamptz '2026-06-01'
 from unnest(array['free', 'pro']) as plan_id
 union all
-select 'pro', 'storage.bucket', 'gb_month', 2000000, '2026-06-01'
+select 'pro', 'storage.bucket', 'gb_month', 2000000, timestamptz '2026-06-01'
 """
 _STORAGE_WINDOW = "update billing.plans set storage_window_seconds = 3600"
 

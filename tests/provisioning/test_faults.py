@@ -370,11 +370,14 @@ def test_a_resize_that_is_refused_holds_no_more_than_before(
     share = storage.ready("filestore", "europe-west4", 1024)
     platform, by = storage.platform, storage.organization.passport
     _, held = platform.wallet(storage.organization)
-    platform.cloud.filestore_behaves(quota_gib=1024)
     path = f"/v1/storage/{share}/resize"
     done(function("storage").post(path, {"size_gb": 4096}, by=by))
     assert platform.wallet(storage.organization)[1] > 3 * held
-    assert storage.work(share) == "ready"
+    platform.cloud.filestore_behaves(quota_gib=1024)
+    try:
+        assert storage.work(share) == "ready"
+    finally:
+        platform.cloud.filestore_behaves(quota_gib=None)
     row = storage.row(share)
     assert (row["size_gb"], row["resize_to_gb"], row["failure"]) == (1024, None, "quota_exceeded")
     assert platform.wallet(storage.organization)[1] == held

@@ -155,7 +155,7 @@ def test_what_would_not_go_away_is_told_to_the_log(
     over: Load, server: Misbehaving, behaviour: Behaviour, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.behaviours = [behaviour]
-    problem(over("credits").get("/healthz"), 500, "internal")
+    problem(over("credits").get("/v1/credits", by=f"fg_live_{'x' * 43}"), 500, "internal")
     assert "APIError" in capsys.readouterr().out
 
 
