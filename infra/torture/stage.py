@@ -125,6 +125,10 @@ class Stage:
         """Kill -9 every process of the server, start it again, note how long that took."""
         assert self.cluster.process is not None  # noqa: S101  it runs
         with psycopg.connect(self.cluster.url(SUPERUSER, "postgres")) as connection:
+            # It forks no more from here on, and what it has just forked has time to show itself:
+            # one that is overlooked waits for ever for a lock of the dead.
+            self.cluster.process.send_signal(signal.SIGSTOP)
+            sleep(0.1)
             found = connection.execute("select pid from pg_stat_activity where pid is not null")
             backends = [int(pid) for (pid,) in found]
         self.cluster.process.kill()
