@@ -1,6 +1,6 @@
 # Every verb a person or CI needs. Bare `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench torture verify terraform openapi snapshot costs drill deploy lock ready
+.PHONY: help demo up test lint format bench torture verify terraform openapi snapshot prices costs drill deploy lock ready
 
 PYTHON ?= python3
 BIN := .local/venv/bin
@@ -50,6 +50,9 @@ openapi: ready ## write openapi.json from the code
 
 snapshot: ready ## write supabase/schema.snapshot.sql from the migrations
 	@$(RUN) infra.snapshot
+
+prices: ready ## load providers' prices of models into the running stack; shows what changes
+	@$(RUN) infra.prices
 
 costs: ready ## write infra/costs.md from the list prices and what was measured
 	@$(RUN) infra.costs

@@ -118,7 +118,7 @@ create type billing.period as (
 );
 
 -- What a transfer is for.
-create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'storage', 'space', 'space_refund', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
+create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'usage', 'storage', 'space', 'space_refund', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
 
 -- The answer of both registrations.
 create type billing.registration as (
@@ -159,6 +159,19 @@ create type billing.top_up_kind as enum ('checkout', 'automatic');
 
 create type billing.top_up_status as enum ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review');
 
+-- A customer and the wallet that was locked. special_id: the organization, where rates or policies
+-- are its own; zeros for all others.
+create type billing.usage_account as (
+    organization_id uuid,
+    plan_id text,
+    closed_at timestamp with time zone,
+    available_micros bigint,
+    debt_micros bigint,
+    usage_remainder_usd numeric,
+    last_sequence bigint,
+    special_id uuid
+);
+
 -- What was consumed of a kind on one day (UTC): a statement's line, day by day.
 create type billing.usage_day as (
     day date,
@@ -166,6 +179,19 @@ create type billing.usage_day as (
     amount_micros bigint,
     count bigint
 );
+
+-- What became of the event at an index of its batch, where that is not simply accepted: accepted
+-- (and in review, for this reason), duplicate, or rejected for this reason.
+create type billing.usage_outcome as (
+    index integer,
+    status text,
+    reason text
+);
+
+-- Why an event could not be rated. unknown_model: no provider sells it. cost_unknown: it has no price
+-- for a meter. rate_unknown: no rate says what the customer pays. below_cost: that is less than the
+-- cost, and the rate does not say that this is meant.
+create type billing.usage_review as enum ('unknown_model', 'cost_unknown', 'rate_unknown', 'below_cost');
 
 -- What a part of a verification looked at and found; next_after: the last organization of it.
 create type billing.verification as (
@@ -838,7 +864,7 @@ grant select on table api.transactions to authenticated, faregate_reader;
 create view api.usage (
     organization_id uuid, -- The organization it belongs to.
     day date, -- In UTC, from midnight to midnight.
-    kind billing.statement_kind, -- sessions, storage, spaces, or usage: what was captured from holds.
+    kind billing.statement_kind, -- sessions, storage, spaces, or usage: events, and what was captured from holds.
     amount_micros bigint, -- The sum of its charges, less what was given back, in µ$.
     charges bigint -- How many transfers there were.
 ) with (security_invoker=true) as
@@ -856,6 +882,34 @@ create view api.usage (
   GROUP BY organization_id, ((date_trunc('day'::text, created_at, 'UTC'::text) AT TIME ZONE 'UTC'::text)::date), (billing.statement_kind(reason));
 CREATE TRIGGER usage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.usage to authenticated, faregate_reader;
+
+-- Usage events that could not be rated and wait for a person.
+create view api.usage_reviews (
+    organization_id uuid, -- The organization it belongs to.
+    id uuid, -- Time-ordered (UUIDv7): when it came.
+    source text, -- Who sent it, as they call themselves.
+    event_id text, -- What they call it.
+    occurred_at timestamp with time zone, -- When it was consumed (UTC).
+    feature text, -- What of the product was used.
+    provider_id text, -- Who served the model, as the event says; null: none did.
+    model text, -- The model, as the event says.
+    quantities jsonb, -- How much of each meter; wholes include their parts (billing.meter_parts).
+    cost_usd numeric, -- What the provider takes, in USD, exactly; null: it is not known.
+    review billing.usage_review -- Why it is not rated yet; null: it is.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    id,
+    source,
+    event_id,
+    occurred_at,
+    feature,
+    provider_id,
+    model,
+    quantities,
+    cost_usd,
+    review
+   FROM billing.usage_events e
+  WHERE review IS NOT NULL;
 
 -- The balance: available = settled − held, and what is owed, in µ$.
 create view api.wallets (
@@ -1186,6 +1240,27 @@ CREATE TRIGGER members_void_invitations AFTER DELETE OR UPDATE OF role ON billin
 create policy readers on billing.members as permissive for select to authenticated using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (created_at, organization_id, role, user_id) on table billing.members to authenticated, faregate_reader;
 
+-- What is counted twice on purpose: a token that is read from the cache is an input token, too, as
+-- OpenTelemetry counts. Every part stands here with every whole that it is in.
+create table billing.meter_parts (
+    part text not null, -- The meter that counts some.
+    whole text not null, -- The meter that counts these and others.
+    constraint meter_parts_pkey PRIMARY KEY (part, whole)
+);
+alter table billing.meter_parts enable row level security;
+
+-- What provider_models said about the names that events brought, so that it is asked once. Emptied by
+-- the loader.
+create table billing.model_names (
+    provider_id text not null, -- The provider that an event named.
+    name text not null, -- The model that it named.
+    price_provider_id text, -- The provider whose prices count; null: the name is unknown.
+    price_model_id text, -- The model whose prices count; null: the name is unknown.
+    constraint model_names_mean_a_model_or_none CHECK (((price_provider_id IS NULL) = (price_model_id IS NULL))),
+    constraint model_names_pkey PRIMARY KEY (provider_id, name)
+);
+alter table billing.model_names enable row level security;
+
 -- The tenant and paying customer. One that an operator registered by e-mail is unclaimed (claimed_at
 -- is null) until the owner of that address signs in and registers. One that is closed (closed_at) does
 -- nothing any more; its members still read its books.
@@ -1396,6 +1471,59 @@ create table billing.provider_costs (
 alter table billing.provider_costs enable row level security;
 CREATE TRIGGER provider_costs_append_only BEFORE DELETE OR UPDATE ON billing.provider_costs FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER provider_costs_no_truncate BEFORE TRUNCATE ON billing.provider_costs FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- Which names mean which model. The loader replaces it: it decides about events to come, never about
+-- those that are rated.
+create table billing.provider_models (
+    provider_id text not null, -- Who sells it.
+    id text not null, -- What its prices call it.
+    position integer not null, -- Where several models take a name, the lowest position does.
+    names text[] not null, -- Names that mean it, in lower case.
+    pattern text, -- A regular expression of other names that mean it, in lower case; null: there are none.
+    constraint provider_models_provider_id_fkey FOREIGN KEY (provider_id) REFERENCES billing.providers(id),
+    constraint provider_models_pkey PRIMARY KEY (provider_id, id)
+);
+alter table billing.provider_models enable row level security;
+
+-- The units of a price. Cost is the sum of quantity × adds_usd. Append-only. No foreign key: only
+-- billing.add_provider_price writes here, and to both.
+create table billing.provider_price_units (
+    price_id uuid not null, -- The price that it belongs to.
+    meter text not null, -- What is counted.
+    above_input_tokens bigint not null default '-1'::integer, -- For calls with more input tokens than this, up to the next row of the meter; -1: for all.
+    unit_price_usd numeric, -- What the provider takes for one, in USD; null: it names no price, a whole includes it.
+    adds_usd numeric not null, -- What one more of it adds to the cost in USD beyond what the wholes that it is part of count already.
+    constraint provider_price_units_not_negative CHECK ((unit_price_usd >= (0)::numeric)),
+    constraint provider_price_units_pkey PRIMARY KEY (price_id, meter, above_input_tokens)
+);
+alter table billing.provider_price_units enable row level security;
+CREATE TRIGGER provider_price_units_append_only BEFORE DELETE OR UPDATE ON billing.provider_price_units FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER provider_price_units_no_truncate BEFORE TRUNCATE ON billing.provider_price_units FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- What a provider takes for a model, and since when. Append-only: a new price is a new row. What it
+-- takes per unit stands in provider_price_units.
+create table billing.provider_prices (
+    id uuid not null default billing.uuidv7(), -- A rated event remembers the row that it froze.
+    provider_id text not null, -- Who sells it. No foreign key: prices tell of providers that are gone, too.
+    model_id text not null, -- What is sold.
+    effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row of the same model does.
+    source text not null, -- Who says so: a package and its version.
+    created_at timestamp with time zone not null default billing.now(), -- When we learned it (UTC).
+    constraint provider_prices_pkey PRIMARY KEY (id),
+    constraint provider_prices_effective_key UNIQUE (provider_id, model_id, effective_at)
+);
+alter table billing.provider_prices enable row level security;
+CREATE TRIGGER provider_prices_append_only BEFORE DELETE OR UPDATE ON billing.provider_prices FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER provider_prices_no_truncate BEFORE TRUNCATE ON billing.provider_prices FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- Who sells models.
+create table billing.providers (
+    id text not null, -- What events call it.
+    fallback_ids text[] not null default '{}'::text[], -- Whose models it sells as well, in the order in which they are asked.
+    constraint providers_id_is_a_name CHECK ((id ~ '^[a-z0-9][a-z0-9_.-]{0,63}$'::text)),
+    constraint providers_pkey PRIMARY KEY (id)
+);
+alter table billing.providers enable row level security;
 
 -- A space that an organization bought: it owns it until the money is given back.
 create table billing.purchases (
@@ -1737,6 +1865,111 @@ create table billing.uploads (
 );
 alter table billing.uploads enable row level security;
 
+-- What was consumed, what it cost and what it was charged. A rated event never changes; one that
+-- waits for a person is rated once.
+create table billing.usage_events (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null, -- Time-ordered (UUIDv7): when it came.
+    source text not null, -- Who sent it, as they call themselves.
+    event_id text not null, -- What they call it.
+    occurred_at timestamp with time zone not null, -- When it was consumed (UTC).
+    feature text not null, -- What of the product was used.
+    provider_id text, -- Who served the model, as the event says; null: none did.
+    model text, -- The model, as the event says.
+    passport_id uuid, -- The customer's passport that it was used with, as the event says.
+    quantities jsonb not null, -- How much of each meter; wholes include their parts (billing.meter_parts).
+    cost_usd numeric, -- What the provider takes, in USD, exactly; null: it is not known.
+    price_usd numeric, -- What the customer pays, in USD, exactly; null: it waits for a review.
+    provider_price_id uuid, -- The price by which the cost was reckoned; null: nothing was bought.
+    usage_rate_id uuid, -- The rate by which the price was reckoned.
+    sequence bigint, -- The first of the transfers that charged it, with others of its batch; null: it was free, in review, or the batch came to less than a µ$.
+    review billing.usage_review, -- Why it is not rated yet; null: it is.
+    constraint usage_events_are_rated_or_reviewed CHECK ((((price_usd IS NULL) = (review IS NOT NULL)) AND ((cost_usd IS NOT NULL) OR (review IS NOT NULL)) AND (cost_usd >= (0)::numeric) AND (price_usd >= (0)::numeric))),
+    constraint usage_events_pkey PRIMARY KEY (organization_id, id)
+) partition by RANGE (id);
+alter table billing.usage_events enable row level security;
+CREATE INDEX usage_events_in_review ON ONLY billing.usage_events USING btree (id) WHERE (review IS NOT NULL);
+CREATE TRIGGER usage_events_never_go BEFORE DELETE ON billing.usage_events FOR EACH ROW EXECUTE FUNCTION billing.refuse_rated_change();
+CREATE TRIGGER usage_events_no_truncate BEFORE TRUNCATE ON billing.usage_events FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_rated_change();
+CREATE TRIGGER usage_events_rated_never_change BEFORE UPDATE ON billing.usage_events FOR EACH ROW WHEN (old.review IS NULL) EXECUTE FUNCTION billing.refuse_rated_change();
+
+-- The natural key of every event that was accepted, forever: whoever sends one again is told so. A
+-- table of its own, because a partitioned one cannot hold a key across its months. No foreign keys, as
+-- in the ledger.
+create table billing.usage_keys (
+    organization_id uuid not null, -- The organization it belongs to.
+    source text not null, -- Who sent it, as they call themselves.
+    event_id text not null, -- What they call it.
+    id uuid not null, -- What we call it.
+    fingerprint bigint not null, -- A hash of what it said: the same key with other words is no repetition.
+    constraint usage_keys_pkey PRIMARY KEY (organization_id, source, event_id)
+);
+alter table billing.usage_keys enable row level security;
+CREATE TRIGGER usage_keys_append_only BEFORE DELETE OR UPDATE ON billing.usage_keys FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_keys_no_truncate BEFORE TRUNCATE ON billing.usage_keys FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- What happens to usage when the money is short. Without a row, or with 0, it is denied. The closest
+-- row counts: of the organization, of its plan, for all; then one that names the feature.
+create table billing.usage_policies (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The only one it is for; null: not one.
+    plan_id text, -- The plan that it is for; null: all.
+    feature text, -- The feature that it is for; null: all.
+    allow_debt_micros bigint not null, -- Up to how much may be owed after it, in µ$.
+    constraint usage_policies_are_for_one CHECK (((organization_id IS NULL) OR (plan_id IS NULL))),
+    constraint usage_policies_debt_in_bounds CHECK (((allow_debt_micros >= 0) AND (allow_debt_micros <= '1000000000000'::bigint))),
+    constraint usage_policies_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint usage_policies_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint usage_policies_pkey PRIMARY KEY (id),
+    constraint usage_policies_scope_key UNIQUE NULLS NOT DISTINCT (organization_id, plan_id, feature)
+);
+alter table billing.usage_policies enable row level security;
+CREATE INDEX usage_policies_organization_id ON billing.usage_policies USING btree (organization_id) WHERE (organization_id IS NOT NULL);
+CREATE INDEX usage_policies_plan_id ON billing.usage_policies USING btree (plan_id);
+
+-- The own prices of a rate, as those of provider_price_units. Append-only. No foreign key, either.
+create table billing.usage_rate_units (
+    rate_id uuid not null, -- The rate that it belongs to.
+    meter text not null, -- What is counted.
+    unit_price_usd numeric, -- What one costs the customer, in USD; null: a whole includes it.
+    adds_usd numeric not null, -- What one more of it adds to the price in USD beyond what the wholes that it is part of count already.
+    constraint usage_rate_units_not_negative CHECK ((unit_price_usd >= (0)::numeric)),
+    constraint usage_rate_units_pkey PRIMARY KEY (rate_id, meter)
+);
+alter table billing.usage_rate_units enable row level security;
+CREATE TRIGGER usage_rate_units_append_only BEFORE DELETE OR UPDATE ON billing.usage_rate_units FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_rate_units_no_truncate BEFORE TRUNCATE ON billing.usage_rate_units FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- What usage costs a customer: a markup on its cost, own prices per unit (usage_rate_units), or both.
+-- Of those that fit an event the closest counts: one of its organization before one of its plan before
+-- one for all; then one that names the model, the provider, the feature; then the newest. Where
+-- nothing was bought, a markup alone does not fit. Append-only: a new rate is a new row.
+create table billing.usage_rates (
+    id uuid not null default billing.uuidv7(), -- A rated event remembers the row that it froze.
+    organization_id uuid, -- The only one it is for; null: not one.
+    plan_id text, -- The plan that it is for; null: all.
+    feature text, -- The feature that it is for; null: all.
+    provider_id text, -- The provider that it is for; null: all.
+    model_id text, -- The model that it is for, as prices call it; null: all.
+    markup numeric, -- What the cost is multiplied by: 1.25 adds a quarter; null: only its own units count.
+    may_be_below_cost boolean not null default false, -- Whether a price below the cost is meant; otherwise such an event waits for a person.
+    effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row for the same does.
+    created_by text not null, -- Who made it: passport:<id>, user:<id> or operator.
+    constraint usage_rates_are_for_one CHECK (((organization_id IS NULL) OR (plan_id IS NULL))),
+    constraint usage_rates_markup_covers_cost CHECK ((((markup >= (0)::numeric) AND (markup <= (1000)::numeric)) AND ((markup >= (1)::numeric) OR may_be_below_cost))),
+    constraint usage_rates_model_has_provider CHECK (((model_id IS NULL) OR (provider_id IS NOT NULL))),
+    constraint usage_rates_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint usage_rates_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint usage_rates_pkey PRIMARY KEY (id),
+    constraint usage_rates_scope_key UNIQUE NULLS NOT DISTINCT (organization_id, plan_id, feature, provider_id, model_id, effective_at)
+);
+alter table billing.usage_rates enable row level security;
+CREATE INDEX usage_rates_effective_at ON billing.usage_rates USING btree (effective_at);
+CREATE INDEX usage_rates_organization_id ON billing.usage_rates USING btree (organization_id) WHERE (organization_id IS NOT NULL);
+CREATE INDEX usage_rates_plan_id ON billing.usage_rates USING btree (plan_id);
+CREATE TRIGGER usage_rates_append_only BEFORE DELETE OR UPDATE ON billing.usage_rates FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_rates_no_truncate BEFORE TRUNCATE ON billing.usage_rates FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 -- A wallet as it was when its books were last found to agree. One that has not moved since needs no
 -- look, and the sums of a large ledger go on from here.
 create table billing.verified (
@@ -1758,8 +1991,10 @@ create table billing.wallets (
     settled_micros bigint not null default 0, -- The balance in µ$: what came in less what went out.
     held_micros bigint not null default 0, -- What of it open holds keep, in µ$. Available is settled − held.
     debt_micros bigint not null default 0, -- Money in µ$ that the provider gave back after it had been spent. While there is any, the organization is frozen.
+    usage_remainder_usd numeric not null default 0, -- What usage came to beyond the whole µ$ that were charged for it, in USD: it counts with the next.
     next_expiry_at timestamp with time zone, -- Before then (UTC) none of its grants expires, so that a hold need not look.
     last_sequence bigint not null default 0, -- The number of its newest transfer; 0: there is none.
+    constraint wallets_remainder_below_a_micro CHECK (((usage_remainder_usd >= (0)::numeric) AND (usage_remainder_usd < 0.000001))),
     constraint wallets_settled_covers_held CHECK (((settled_micros >= held_micros) AND (held_micros >= 0) AND (debt_micros >= 0))),
     constraint wallets_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
     constraint wallets_pkey PRIMARY KEY (organization_id)
@@ -2526,6 +2761,10 @@ grant execute on routine api.get_workspace(jsonb,uuid) to faregate_functions, se
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
+-- Records, rates and charges up to 1000 usage events.
+create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e88249c213753e302c07fd9b242b2843';
+grant execute on routine api.ingest_usage(jsonb,jsonb,boolean) to faregate_functions, service_role;
+
 -- Pages through the clones of the caller's organization, newest first.
 create function api.list_clones(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.clones language plpgsql security definer set search_path=pg_catalog, pg_temp as '2a00a07305c9b4fbed0ca4cdf21192fd';
 grant execute on routine api.list_clones(jsonb,integer,uuid) to faregate_functions, service_role;
@@ -2625,6 +2864,10 @@ grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functio
 -- Tells what the caller consumed in a period, by day (UTC) and kind.
 create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '5626e5c55b7606f9e222d58028274f44';
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Pages through usage events that wait for a person, newest first.
+create function api.list_usage_reviews(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.usage_reviews language plpgsql security definer set search_path=pg_catalog, pg_temp as 'c7b7f3763de21bb1ae59ce197bea5899';
+grant execute on routine api.list_usage_reviews(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the workspaces of the caller's organization, newest first.
 create function api.list_workspaces(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.workspaces language plpgsql security definer set search_path=pg_catalog, pg_temp as '6a4987ceae838c09d96f3fd86026dd15';
@@ -2816,6 +3059,10 @@ create function billing.accept_identity(p_organization_id uuid, p_email text) re
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
+create function billing.add_provider_price(p_provider_id text, p_model_id text, p_effective_at timestamp with time zone, p_source text, p_tiers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bdca3e36228ed849fcdb7880e11b600b';
+
+create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '5705736040cdffdf290f0bce718a2f9f';
+
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
 
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '389324a6cf5447d549931df5f79c226e';
@@ -2858,6 +3105,8 @@ create function billing.create_operator(p_name text, p_key_hash bytea, p_key_pre
 
 create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '93ca4d90eb2ee28f9e1f47091605a4d0';
 
+create procedure billing.create_usage_months(IN p_first date, IN p_months integer) language plpgsql set search_path=pg_catalog, pg_temp as '894dbdd389fa8165c8e29f7e1fec9653';
+
 create function billing.credit_top_up(p_top_up billing.top_ups, p_checkout_session_id text, p_provider_payment_id text, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as '1b871523d88b942da6346e95fcbf30f0';
 
 create function billing.credit_wallet(p_organization_id uuid, p_amount_micros bigint, p_category billing.grant_category, p_from billing.account, p_reason billing.reason, p_payment_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '43d49e8d3232271b1b8c659f340a8884';
@@ -2866,7 +3115,7 @@ create function billing.debit_grant(p_organization_id uuid, p_grant_id uuid, p_a
 
 create function billing.debit_wallet(p_debit billing.debit, p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd0b404f70dbc68a47b45ad89cd710e9d';
 
-create function billing.debit_wallets(p_debits billing.debit[], p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '231fb20c344dfe9754993f5115d0892a';
+create function billing.debit_wallets(p_debits billing.debit[], p_now timestamp with time zone, p_remainders_usd numeric[] DEFAULT NULL::numeric[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as 'cae7fb015189d5371443813959fdabeb';
 
 create function billing.decides_about(p_role text, p_other_role text) returns boolean language sql immutable parallel safe as '44ddf1a32a5744bcebffd5311b73a318';
 
@@ -2910,6 +3159,8 @@ create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) ret
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
+create function billing.find_model(p_provider_id text, p_name text, OUT price_provider_id text, OUT price_model_id text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as 'a4fd944808bde2a70f2d40100576579e';
+
 create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
 
 create function billing.find_preset(p_preset text, p_seconds integer) returns billing.presets language plpgsql stable set search_path=pg_catalog, pg_temp as '7b9c218016c88016021d0e64e5f88ac5';
@@ -2929,6 +3180,8 @@ create function billing.finish_storage_creation(p_storage billing.storage, p_out
 create function billing.finish_storage_deletion(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9f4de682f5f106b9b5d990ff7757c333';
 
 create function billing.finish_storage_update(p_storage billing.storage, p_outcome text, p_reason text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c01d63bb974492c27d1ef06f6ba3f3e7';
+
+create function billing.first_id_of(p_at timestamp with time zone) returns uuid language sql immutable parallel safe as '28f052e1ac7c14f840d2f1f07a0cb5cf';
 
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
@@ -2954,12 +3207,14 @@ create function billing.hold_with_care(p_organization_id uuid, p_amount_micros b
 
 create procedure billing.inherit_comments(IN p_view regclass) language plpgsql set search_path=pg_catalog, pg_temp as '98ffa4172a6672eb00989febecde2bd8';
 
-create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as '45c8bd8bec26e7e95599ff0642d48a6a';
+create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as 'aabe0eca4182638b7e7052a2005c2dd1';
 grant execute on routine billing.is_consumption(billing.reason) to authenticated, faregate_reader;
 
 create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
 
 create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
+
+create function billing.learn_model_names(p_events jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1186fde59d8b9ddef1bcab272b66162f';
 
 create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_id uuid) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'bb24bfadd19870c2631ed54d4b108e4b';
 
@@ -3045,9 +3300,13 @@ create function billing.read_registration(p_organization_id uuid, p_passport api
 create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '1837b95de2992c371ff725f667a77208';
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
+create function billing.record_usage(p_events jsonb, p_accounts billing.usage_account[], p_now timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off as '7d825713e92ecdd2cf5589b152c37418';
+
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
 create function billing.refuse_purchase(p_organization_id uuid, p_space billing.spaces) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'a777820da4d1946463f97a3abe92d2f3';
+
+create function billing.refuse_rated_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
 create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
 
@@ -3110,7 +3369,7 @@ create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) ret
 
 create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3883d81a31a675d8b4f534ecaee6d5ce';
 
-create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '59de1e4a4805d6ef623dcb9d1a4a7222';
+create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '9af8c70772387ffa05547562f25ed752';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
 
 create function billing.stop_session_payload(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns jsonb language sql stable parallel safe as '9779e7ad971b57a70467650473715bf7';
@@ -3140,6 +3399,12 @@ create function billing.tier_price(p_plan billing.plans, p_tier text, p_now time
 
 create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
 
+create function billing.usage_accounts(p_organization_ids uuid[]) returns billing.usage_account[] language plpgsql set search_path=pg_catalog, pg_temp as 'fbbdf64104ce71dcf957cc2d2ea521c6';
+
+create function billing.usage_that_fits(p_indexes integer[], p_prices_usd numeric[], p_allow_debt_micros bigint[], p_remainder_usd numeric, p_available_micros bigint, p_debt_micros bigint) returns integer[] language plpgsql immutable set search_path=pg_catalog, pg_temp as '4f1a0074dfc624ec923527af51ab9675';
+
+create function billing.usage_units(p_prices jsonb) returns TABLE(meter text, unit_price_usd numeric, adds_usd numeric) language plpgsql stable set search_path=pg_catalog, pg_temp as '5b670fc7f53434ecfcf9c301f581e748';
+
 create function billing.user_email(p_user_id uuid) returns text language plpgsql stable security definer set search_path=pg_catalog, pg_temp as 'b2ce0984eea9833b7578095435338737';
 grant execute on routine billing.user_email(uuid) to authenticated, faregate_reader;
 
@@ -3149,7 +3414,7 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '1dabcaa2bced10bacdc17cd337be7284';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '8a9d1aeb54548fb25c73d35e6829b40a';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 

@@ -83,6 +83,13 @@ locals {
       min_instances = 1 # somebody waits for the session
       max_instances = 10
     }
+    usage = {
+      kind          = "public"
+      paths         = ["/v1/usage", "/v1/usage/**"]
+      settings      = ["users"]
+      min_instances = 1 # a gateway's batches wait for it
+      max_instances = 10
+    }
     storage = {
       kind     = "public"
       paths    = ["/v1/storage", "/v1/storage/**"]

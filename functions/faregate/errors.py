@@ -92,6 +92,7 @@ PROBLEMS = {
         409, "Too many invitations are open, or were made within a day."
     ),
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
+    "batch_rejected": Problem(409, "An event was rejected, so none was recorded."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "top_up_not_paid": Problem(409, "The top-up is not paid."),
     "workspace_limit_reached": Problem(409, "Delete a workspace first: the plan allows no more."),

@@ -50,6 +50,7 @@ FUNCTIONS = {
     "grants": "endpoints",
     "workspaces": "endpoints",
     "sessions": "endpoints",
+    "usage": "endpoints",
     "storage": "endpoints",
     "spaces": "endpoints",
     "statements": "endpoints",
@@ -132,11 +133,11 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-def new_router(tag: str) -> APIRouter:
+def new_router(tag: str, route_class: type[StrictRoute] = StrictRoute) -> APIRouter:
     """Make the router of a function's module."""
     return APIRouter(
         tags=[tag],
-        route_class=StrictRoute,
+        route_class=route_class,
         responses=refuses("invalid_request", "method_not_allowed", "internal", "unavailable"),
     )
 

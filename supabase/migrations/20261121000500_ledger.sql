@@ -28,6 +28,7 @@ create type billing.reason as enum (
     'top_up_bonus',
     'session',
     'capture',
+    'usage',
     'storage',
     'space',
     'space_refund',
@@ -56,10 +57,14 @@ create table billing.wallets (
     settled_micros bigint not null default 0,
     held_micros bigint not null default 0,
     debt_micros bigint not null default 0,
+    usage_remainder_usd numeric not null default 0,
     next_expiry_at timestamptz,
     last_sequence bigint not null default 0,
     constraint wallets_settled_covers_held check (
         settled_micros >= held_micros and held_micros >= 0 and debt_micros >= 0
+    ),
+    constraint wallets_remainder_below_a_micro check (
+        usage_remainder_usd >= 0 and usage_remainder_usd < 0.000001
     )
 )
 -- The row is rewritten by every movement: room on the page keeps those updates heap-only.
@@ -74,6 +79,8 @@ comment on column billing.wallets.held_micros is
 comment on column billing.wallets.debt_micros is
 'Money in µ$ that the provider gave back after it had been spent. While there is any, the
 organization is frozen.';
+comment on column billing.wallets.usage_remainder_usd is
+'What usage came to beyond the whole µ$ that were charged for it, in USD: it counts with the next.';
 comment on column billing.wallets.next_expiry_at is
 'Before then (UTC) none of its grants expires, so that a hold need not look.';
 comment on column billing.wallets.last_sequence is
@@ -462,11 +469,15 @@ $$;
 -- Think of a wallet's debits and of its grants as two rulers laid side by side: where a piece of
 -- one overlaps a piece of the other, that much of this debit is drawn from that grant.
 --
+-- p_remainders_usd: beside the only debit of each wallet, what usage leaves of a µ$.
+--
 -- Raises  check violation of the wallet or its transfer  a debit that no hold or balance covers:
 --                                                      callers check first
 -- Locks   nothing new: the caller holds the wallets' locks, taken in the order of organization_id
 --         in an earlier statement, because this one reads the grants as they were when it began.
-create function billing.debit_wallets(p_debits billing.debit[], p_now timestamptz)
+create function billing.debit_wallets(
+    p_debits billing.debit[], p_now timestamptz, p_remainders_usd numeric[] default null
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -484,13 +495,14 @@ begin
             d.credit_account,
             d.reason,
             d.hold_id,
+            d.remainder_usd,
             w.settled_micros,
             w.last_sequence,
             (sum(d.amount_micros) over up_to_here)::bigint as end_micros,
             count(*) filter (where d.amount_micros > 0) over up_to_here as number
-        from unnest(p_debits) with ordinality as d (
+        from unnest(p_debits, p_remainders_usd) with ordinality as d (
             organization_id, amount_micros, held_change_micros, credit_account, reason, hold_id,
-            position
+            remainder_usd, position
         )
         inner join billing.wallets as w on w.organization_id = d.organization_id
         window up_to_here as (partition by d.organization_id order by d.position)
@@ -525,12 +537,14 @@ begin
         set
             settled_micros = w.settled_micros - t.amount_micros,
             held_micros = w.held_micros + t.held_change_micros,
+            usage_remainder_usd = coalesce(t.remainder_usd, w.usage_remainder_usd),
             last_sequence = w.last_sequence + t.count
         from (
             select
                 d.organization_id,
                 sum(d.amount_micros)::bigint as amount_micros,
                 sum(d.held_change_micros)::bigint as held_change_micros,
+                max(d.remainder_usd) as remainder_usd,
                 max(d.number) as count
             from debits as d
             group by d.organization_id

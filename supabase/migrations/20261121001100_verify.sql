@@ -37,8 +37,9 @@ comment on column billing.verified.verified_at is 'When its books agreed (UTC).'
 --
 -- p_start is null, or the checkpoint of the only organization, from which on its transfers are
 -- summed. What was before it is immutable and was found right; not looked at again are then: what
--- each grant has left, what each hold captured, each payment brought and refunds of spaces returned
--- (all four need every transfer), and the transfers of grants and purchases before it.
+-- each grant has left, what each hold captured, each payment brought, refunds of spaces returned
+-- and usage came to (all five need every transfer), and the transfers of grants and purchases
+-- before it.
 create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified)
 returns setof billing.difference
 language plpgsql
@@ -151,6 +152,14 @@ begin
         from billing.purchases as p
         where p.organization_id between v_first and v_last
             and (p_organization_ids is null or p.organization_id = any(p_organization_ids))
+    ),
+    usage as (
+        select e.organization_id, sum(e.price_usd) * 1000000 as amount_micros
+        from billing.usage_events as e
+        where e.organization_id between v_first and v_last
+            and (p_organization_ids is null or e.organization_id = any(p_organization_ids))
+            and p_start is null
+        group by e.organization_id
     ),
     wallets as (
         select w.*
@@ -475,6 +484,20 @@ begin
             select r.organization_id, sum(r.amount_micros) as amount_micros
             from transfers as r
             where r.reason = 'space_refund'
+            group by r.organization_id
+        ) as t on t.organization_id = w.organization_id
+        where p_start is null
+
+        union all
+        select w.organization_id, 'usage charged = its events', null,
+            coalesce(e.amount_micros, 0),
+            coalesce(t.amount_micros, 0) + w.usage_remainder_usd * 1000000
+        from wallets as w
+        left join usage as e on e.organization_id = w.organization_id
+        left join (
+            select r.organization_id, sum(r.amount_micros) as amount_micros
+            from transfers as r
+            where r.reason = 'usage'
             group by r.organization_id
         ) as t on t.organization_id = w.organization_id
         where p_start is null

@@ -62,6 +62,7 @@ return case p_reason
     when 'space' then 'spaces'
     when 'space_refund' then 'spaces'
     when 'capture' then 'usage'
+    when 'usage' then 'usage'
     when 'refund' then 'refunds'
     when 'refund_failed' then 'refunds'
     when 'dispute' then 'disputes'
@@ -76,7 +77,7 @@ create function billing.is_consumption(p_reason billing.reason)
 returns boolean
 language sql
 immutable parallel safe
-return p_reason in ('session', 'storage', 'space', 'space_refund', 'capture');
+return p_reason in ('session', 'storage', 'space', 'space_refund', 'capture', 'usage');
 
 -- billing.last_transfer_before: the number of the last transfer that was made before a moment; 0
 -- when none was.
@@ -401,7 +402,7 @@ group by t.organization_id, day, kind;
 comment on view api.usage is 'What was consumed by day and kind.';
 comment on column api.usage.day is 'In UTC, from midnight to midnight.';
 comment on column api.usage.kind is
-'sessions, storage, spaces, or usage: what was captured from holds.';
+'sessions, storage, spaces, or usage: events, and what was captured from holds.';
 comment on column api.usage.amount_micros is
 'The sum of its charges, less what was given back, in µ$.';
 comment on column api.usage.charges is 'How many transfers there were.';

@@ -12,7 +12,9 @@ from tests.harness.operations import ABSENT, OPERATIONS, Operation
 
 WITH_BODY = [each for each in OPERATIONS if each.body is not None]
 # Safe to repeat by themselves.
-WITHOUT_KEY = re.compile("heartbeat|/reconciliation|/token|/storage/.*tach|/uploads|/downloads")
+WITHOUT_KEY = re.compile(
+    "heartbeat|/reconciliation|/token|/storage/.*tach|/uploads|/downloads|/usage/events"
+)
 WITH_KEY = [
     each for each in OPERATIONS if each.method == "POST" and not WITHOUT_KEY.search(each.path)
 ]
@@ -58,8 +60,8 @@ VALUES = {
     "an escape": rb'"\u001b[2J"',
 }
 
-# An object may be empty.
-ALLOWED = {("size_bytes", b"0")}
+# An object may be empty; an event that is none is rejected by itself.
+ALLOWED = {("size_bytes", b"0"), ("events", b"[{}]")}
 
 
 def _post(

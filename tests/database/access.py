@@ -47,6 +47,7 @@ VIEWS = {
     "invitations": PEOPLE - {"member"},
     "reconciliations": NOBODY,
     "discrepancies": NOBODY,
+    "usage_reviews": NOBODY,
 }
 
 # Columns that others than these see empty: views join what not everybody may read.
@@ -84,6 +85,18 @@ TABLES = {
     "top_up_brackets": NOBODY,
     "regions": NOBODY,
     "storage_limits": NOBODY,
+    "meter_parts": NOBODY,
+    "model_names": NOBODY,
+    "provider_models": NOBODY,
+    "provider_price_units": NOBODY,
+    "provider_prices": NOBODY,
+    "providers": NOBODY,
+    # Of their organization, but told by functions as yet.
+    "usage_events": NOBODY,
+    "usage_keys": NOBODY,
+    "usage_policies": NOBODY,
+    "usage_rate_units": NOBODY,
+    "usage_rates": NOBODY,
     # For operators and the rules themselves.
     "audit_log": NOBODY,
     "bonus_identities": NOBODY,
@@ -177,6 +190,7 @@ FUNCTIONS = [
     "get_wallet",
     "get_workspace",
     "heartbeat_session",
+    "ingest_usage",
     "list_clones",
     "list_discrepancies",
     "list_draws",
@@ -202,6 +216,7 @@ FUNCTIONS = [
     "list_unlisted_payments",
     "list_unseen_discrepancies",
     "list_usage_days",
+    "list_usage_reviews",
     "list_workspaces",
     "mark_enqueued",
     "note_clone",

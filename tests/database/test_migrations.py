@@ -26,6 +26,7 @@ _EXCEPTIONS = {
     ("function_search_path_mutable", "billing.decline_reason"): _BOUND,
     ("function_search_path_mutable", "billing.now"): _BOUND,
     ("function_search_path_mutable", "billing.decides_about"): _BOUND,
+    ("function_search_path_mutable", "billing.first_id_of"): _BOUND,
     ("function_search_path_mutable", "billing.has_ended"): _BOUND,
     ("function_search_path_mutable", "billing.is_consumption"): _BOUND,
     ("function_search_path_mutable", "billing.role_permissions"): _BOUND,

@@ -18,6 +18,12 @@ _APPEND_ONLY = (
     "transfers",
     "draw_downs",
     "payments",
+    "usage_keys",
+    "usage_events",
+    "provider_prices",
+    "provider_price_units",
+    "usage_rates",
+    "usage_rate_units",
 )
 
 
@@ -160,6 +166,19 @@ def test_not_even_the_owner_rewrites(
 def _fill(owner: psycopg.Connection[tuple[object, ...]], table: str) -> None:
     """Make sure there is a row to rewrite."""
     rows: dict[str, LiteralString] = {
+        "usage_keys": "insert into billing.usage_keys (organization_id, source, event_id, id,"
+        " fingerprint) values (%s, 'gateway', '1', gen_random_uuid(), 0)",
+        "usage_events": "insert into billing.usage_events (organization_id, id, source, event_id,"
+        " occurred_at, feature, quantities, cost_usd, price_usd)"
+        " values (%s, billing.uuidv7(), 'gateway', '1', now(), 'chat', '{}', 0, 0)",
+        "provider_prices": "insert into billing.provider_prices (provider_id, model_id,"
+        " effective_at, source) values ('acme', %s, now(), 'test')",
+        "provider_price_units": "select billing.add_provider_price("
+        "'acme', %s::text, now(), 'test', '{\"-1\": {\"images\": \"1\"}}')",
+        "usage_rate_units": "with rate as (insert into billing.usage_rates (organization_id,"
+        " effective_at, created_by) values (%s, now(), 'operator') returning id)"
+        " insert into billing.usage_rate_units (rate_id, meter, adds_usd)"
+        " select id, 'images', 1 from rate",
         "audit_log": "insert into billing.audit_log (organization_id, actor, action)"
         " values (%s, 'operator', 'test')",
         "bonus_identities": "insert into billing.bonus_identities (identity, organization_id)"

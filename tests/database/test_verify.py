@@ -11,6 +11,7 @@ from infra.local import paths
 from infra.local.template import Database
 from tests.database.superuser import superuser_url
 from tests.money.ledger import DOLLAR, Ledger, new_key, open_ledger
+from tests.money.meter import Meter
 from tests.money.storage import Storage
 
 _Break = tuple[LiteralString, set[str]]
@@ -209,6 +210,14 @@ _BREAKS: dict[str, _Break] = {
         " where refunded_at is not null",
         {"returned for spaces = refunded purchases"},
     ),
+    "usage that was charged otherwise": (
+        "update billing.usage_events set price_usd = price_usd + 0.0000000001",
+        {"usage charged = its events"},
+    ),
+    "a part of a micro-dollar that was forgotten": (
+        "update billing.wallets set usage_remainder_usd = 0 where usage_remainder_usd > 0",
+        {"usage charged = its events"},
+    ),
 }
 
 
@@ -265,6 +274,7 @@ def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
         ledger.start(customer)
         _rent(ledger)
         _buy(ledger)
+        Meter(ledger).use(ledger.register(), "0.0000025", 1)
         assert ledger.differences() == []
     with psycopg.connect(superuser_url(unchanged)) as superuser:
         yield superuser

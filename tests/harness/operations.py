@@ -170,6 +170,21 @@ OPERATIONS = [
         {"organization_id": ABSENT, "amount": "1.00", "note": "welcome"},
         status=201,
     ),
+    Operation(
+        "usage",
+        "POST",
+        "/v1/usage/events",
+        "admin",
+        {
+            "events": [
+                {
+                    **{"organization_id": ABSENT, "source": "gateway", "id": "1"},
+                    **{"feature": "chat", "quantities": {"images": 1}},
+                }
+            ]
+        },
+    ),
+    Operation("usage", "GET", "/v1/usage/reviews", "admin"),
     Operation("workspaces", "GET", "/v1/workspaces", "read"),
     Operation("workspaces", "POST", "/v1/workspaces", "write", {"name": "Lab"}, status=201),
     Operation("workspaces", "GET", "/v1/workspaces/{workspace_id}", "read"),

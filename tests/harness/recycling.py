@@ -11,14 +11,14 @@ from infra.local.template import Database
 # What the migrations and the seed filled; a test that changes it spoils its database.
 _KEPT = [
     *["plans", "prices", "top_up_brackets", "regions", "storage_limits", "spaces"],
-    "presets",
+    *["presets", "meter_parts", "usage_rates"],
     "clock_offset",
 ]
 
 _DELETES = """
 select string_agg(format('delete from billing.%%I;', relname), '')
 from pg_class
-where relnamespace = 'billing'::regnamespace and relkind = 'r' and relname <> all(%s)
+where relnamespace = 'billing'::regnamespace and relkind in ('r', 'p') and relname <> all(%s)
 """
 
 

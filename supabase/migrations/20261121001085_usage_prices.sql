@@ -1,0 +1,353 @@
+-- What AI usage costs at its provider and what it costs a customer: rows with effective dates.
+
+create table billing.meter_parts (
+    part text not null,
+    whole text not null,
+    primary key (part, whole)
+);
+alter table billing.meter_parts enable row level security;
+comment on table billing.meter_parts is
+'What is counted twice on purpose: a token that is read from the cache is an input token, too, as
+OpenTelemetry counts. Every part stands here with every whole that it is in.';
+comment on column billing.meter_parts.part is 'The meter that counts some.';
+comment on column billing.meter_parts.whole is 'The meter that counts these and others.';
+
+insert into billing.meter_parts (part, whole)
+values
+('cache_read_tokens', 'input_tokens'),
+('cache_write_tokens', 'input_tokens'),
+('cache_write_5m_tokens', 'input_tokens'), ('cache_write_5m_tokens', 'cache_write_tokens'),
+('cache_write_1h_tokens', 'input_tokens'), ('cache_write_1h_tokens', 'cache_write_tokens'),
+('input_text_tokens', 'input_tokens'),
+('input_audio_tokens', 'input_tokens'),
+('input_image_tokens', 'input_tokens'),
+('input_video_tokens', 'input_tokens'),
+('cache_text_read_tokens', 'input_tokens'), ('cache_text_read_tokens', 'cache_read_tokens'),
+('cache_text_read_tokens', 'input_text_tokens'),
+('cache_audio_read_tokens', 'input_tokens'), ('cache_audio_read_tokens', 'cache_read_tokens'),
+('cache_audio_read_tokens', 'input_audio_tokens'),
+('cache_image_read_tokens', 'input_tokens'), ('cache_image_read_tokens', 'cache_read_tokens'),
+('cache_image_read_tokens', 'input_image_tokens'),
+('output_text_tokens', 'output_tokens'),
+('output_audio_tokens', 'output_tokens'),
+('output_image_tokens', 'output_tokens'),
+('output_video_tokens', 'output_tokens'),
+('output_reasoning_tokens', 'output_tokens'),
+('output_citation_tokens', 'output_tokens'),
+('input_audio_seconds', 'audio_seconds'),
+('output_audio_seconds', 'audio_seconds'),
+('input_annotated_document_pages', 'input_document_pages');
+
+create table billing.providers (
+    id text primary key,
+    fallback_ids text[] not null default '{}',
+    constraint providers_id_is_a_name check (id ~ '^[a-z0-9][a-z0-9_.-]{0,63}$')
+);
+alter table billing.providers enable row level security;
+comment on table billing.providers is 'Who sells models.';
+comment on column billing.providers.id is 'What events call it.';
+comment on column billing.providers.fallback_ids is
+'Whose models it sells as well, in the order in which they are asked.';
+
+create table billing.provider_models (
+    provider_id text not null references billing.providers (id),
+    id text not null,
+    position integer not null,
+    names text[] not null,
+    pattern text,
+    primary key (provider_id, id)
+);
+alter table billing.provider_models enable row level security;
+comment on table billing.provider_models is
+'Which names mean which model. The loader replaces it: it decides about events to come, never about
+those that are rated.';
+comment on column billing.provider_models.provider_id is 'Who sells it.';
+comment on column billing.provider_models.id is 'What its prices call it.';
+comment on column billing.provider_models.position is
+'Where several models take a name, the lowest position does.';
+comment on column billing.provider_models.names is 'Names that mean it, in lower case.';
+comment on column billing.provider_models.pattern is
+'A regular expression of other names that mean it, in lower case; null: there are none.';
+
+create table billing.model_names (
+    provider_id text not null,
+    name text not null,
+    price_provider_id text,
+    price_model_id text,
+    primary key (provider_id, name),
+    constraint model_names_mean_a_model_or_none check (
+        (price_provider_id is null) = (price_model_id is null)
+    )
+);
+alter table billing.model_names enable row level security;
+comment on table billing.model_names is
+'What provider_models said about the names that events brought, so that it is asked once. Emptied by
+the loader.';
+comment on column billing.model_names.provider_id is 'The provider that an event named.';
+comment on column billing.model_names.name is 'The model that it named.';
+comment on column billing.model_names.price_provider_id is
+'The provider whose prices count; null: the name is unknown.';
+comment on column billing.model_names.price_model_id is
+'The model whose prices count; null: the name is unknown.';
+
+create table billing.provider_prices (
+    id uuid primary key default billing.uuidv7(),
+    provider_id text not null,
+    model_id text not null,
+    effective_at timestamptz not null,
+    source text not null,
+    created_at timestamptz not null default billing.now(),
+    constraint provider_prices_effective_key unique (provider_id, model_id, effective_at)
+);
+alter table billing.provider_prices enable row level security;
+comment on table billing.provider_prices is
+'What a provider takes for a model, and since when. Append-only: a new price is a new row. What it
+takes per unit stands in provider_price_units.';
+comment on column billing.provider_prices.id is 'A rated event remembers the row that it froze.';
+comment on column billing.provider_prices.provider_id is
+'Who sells it. No foreign key: prices tell of providers that are gone, too.';
+comment on column billing.provider_prices.model_id is 'What is sold.';
+comment on column billing.provider_prices.effective_at is
+'From then on (UTC) it counts, until a later row of the same model does.';
+comment on column billing.provider_prices.source is 'Who says so: a package and its version.';
+comment on column billing.provider_prices.created_at is 'When we learned it (UTC).';
+
+create table billing.provider_price_units (
+    price_id uuid not null,
+    meter text not null,
+    above_input_tokens bigint not null default -1,
+    unit_price_usd numeric,
+    adds_usd numeric not null,
+    primary key (price_id, meter, above_input_tokens),
+    constraint provider_price_units_not_negative check (unit_price_usd >= 0)
+);
+alter table billing.provider_price_units enable row level security;
+comment on table billing.provider_price_units is
+'The units of a price. Cost is the sum of quantity × adds_usd. Append-only. No foreign key: only
+billing.add_provider_price writes here, and to both.';
+comment on column billing.provider_price_units.price_id is 'The price that it belongs to.';
+comment on column billing.provider_price_units.meter is 'What is counted.';
+comment on column billing.provider_price_units.above_input_tokens is
+'For calls with more input tokens than this, up to the next row of the meter; -1: for all.';
+comment on column billing.provider_price_units.unit_price_usd is
+'What the provider takes for one, in USD; null: it names no price, a whole includes it.';
+comment on column billing.provider_price_units.adds_usd is
+'What one more of it adds to the cost in USD beyond what the wholes that it is part of count
+already.';
+
+create table billing.usage_rates (
+    id uuid primary key default billing.uuidv7(),
+    organization_id uuid references billing.organizations (id),
+    plan_id text references billing.plans (id),
+    feature text,
+    provider_id text,
+    model_id text,
+    markup numeric,
+    may_be_below_cost boolean not null default false,
+    effective_at timestamptz not null,
+    created_by text not null,
+    constraint usage_rates_scope_key unique nulls not distinct (
+        organization_id, plan_id, feature, provider_id, model_id, effective_at
+    ),
+    constraint usage_rates_are_for_one check (organization_id is null or plan_id is null),
+    constraint usage_rates_model_has_provider check (model_id is null or provider_id is not null),
+    constraint usage_rates_markup_covers_cost check (
+        markup between 0 and 1000 and (markup >= 1 or may_be_below_cost)
+    )
+);
+alter table billing.usage_rates enable row level security;
+create index usage_rates_organization_id on billing.usage_rates (organization_id)
+where organization_id is not null;
+create index usage_rates_plan_id on billing.usage_rates (plan_id);
+create index usage_rates_effective_at on billing.usage_rates (effective_at);
+comment on table billing.usage_rates is
+'What usage costs a customer: a markup on its cost, own prices per unit (usage_rate_units), or both.
+Of those that fit an event the closest counts: one of its organization before one of its plan before
+one for all; then one that names the model, the provider, the feature; then the newest. Where
+nothing was bought, a markup alone does not fit. Append-only: a new rate is a new row.';
+comment on column billing.usage_rates.id is 'A rated event remembers the row that it froze.';
+comment on column billing.usage_rates.organization_id is 'The only one it is for; null: not one.';
+comment on column billing.usage_rates.plan_id is 'The plan that it is for; null: all.';
+comment on column billing.usage_rates.feature is 'The feature that it is for; null: all.';
+comment on column billing.usage_rates.provider_id is 'The provider that it is for; null: all.';
+comment on column billing.usage_rates.model_id is
+'The model that it is for, as prices call it; null: all.';
+comment on column billing.usage_rates.markup is
+'What the cost is multiplied by: 1.25 adds a quarter; null: only its own units count.';
+comment on column billing.usage_rates.may_be_below_cost is
+'Whether a price below the cost is meant; otherwise such an event waits for a person.';
+comment on column billing.usage_rates.effective_at is
+'From then on (UTC) it counts, until a later row for the same does.';
+comment on column billing.usage_rates.created_by is
+'Who made it: passport:<id>, user:<id> or operator.';
+
+create table billing.usage_rate_units (
+    rate_id uuid not null,
+    meter text not null,
+    unit_price_usd numeric,
+    adds_usd numeric not null,
+    primary key (rate_id, meter),
+    constraint usage_rate_units_not_negative check (unit_price_usd >= 0)
+);
+alter table billing.usage_rate_units enable row level security;
+comment on table billing.usage_rate_units is
+'The own prices of a rate, as those of provider_price_units. Append-only. No foreign key, either.';
+comment on column billing.usage_rate_units.rate_id is 'The rate that it belongs to.';
+comment on column billing.usage_rate_units.meter is 'What is counted.';
+comment on column billing.usage_rate_units.unit_price_usd is
+'What one costs the customer, in USD; null: a whole includes it.';
+comment on column billing.usage_rate_units.adds_usd is
+'What one more of it adds to the price in USD beyond what the wholes that it is part of count
+already.';
+
+create table billing.usage_policies (
+    id uuid primary key default billing.uuidv7(),
+    organization_id uuid references billing.organizations (id),
+    plan_id text references billing.plans (id),
+    feature text,
+    allow_debt_micros bigint not null,
+    constraint usage_policies_scope_key unique nulls not distinct (
+        organization_id, plan_id, feature
+    ),
+    constraint usage_policies_are_for_one check (organization_id is null or plan_id is null),
+    constraint usage_policies_debt_in_bounds check (
+        allow_debt_micros between 0 and 1000000000000
+    )
+);
+alter table billing.usage_policies enable row level security;
+create index usage_policies_organization_id on billing.usage_policies (organization_id)
+where organization_id is not null;
+create index usage_policies_plan_id on billing.usage_policies (plan_id);
+comment on table billing.usage_policies is
+'What happens to usage when the money is short. Without a row, or with 0, it is denied. The closest
+row counts: of the organization, of its plan, for all; then one that names the feature.';
+comment on column billing.usage_policies.id is 'Time-ordered (UUIDv7).';
+comment on column billing.usage_policies.organization_id is
+'The only one it is for; null: not one.';
+comment on column billing.usage_policies.plan_id is 'The plan that it is for; null: all.';
+comment on column billing.usage_policies.feature is 'The feature that it is for; null: all.';
+comment on column billing.usage_policies.allow_debt_micros is
+'Up to how much may be owed after it, in µ$.';
+
+create trigger provider_prices_append_only before update or delete on billing.provider_prices
+for each row execute function billing.refuse_change();
+create trigger provider_prices_no_truncate before truncate on billing.provider_prices
+for each statement execute function billing.refuse_change();
+create trigger provider_price_units_append_only
+before update or delete on billing.provider_price_units
+for each row execute function billing.refuse_change();
+create trigger provider_price_units_no_truncate before truncate on billing.provider_price_units
+for each statement execute function billing.refuse_change();
+create trigger usage_rates_append_only before update or delete on billing.usage_rates
+for each row execute function billing.refuse_change();
+create trigger usage_rates_no_truncate before truncate on billing.usage_rates
+for each statement execute function billing.refuse_change();
+create trigger usage_rate_units_append_only before update or delete on billing.usage_rate_units
+for each row execute function billing.refuse_change();
+create trigger usage_rate_units_no_truncate before truncate on billing.usage_rate_units
+for each statement execute function billing.refuse_change();
+
+-- What providers take plus a part, less for those who commit themselves.
+insert into billing.usage_rates (plan_id, markup, effective_at, created_by)
+values
+('free', 1.5, timestamptz '2026-01-01 00:00:00+00', 'operator'),
+('pro', 1.25, timestamptz '2026-01-01 00:00:00+00', 'operator'),
+('enterprise', 1.1, timestamptz '2026-01-01 00:00:00+00', 'operator'),
+('admin', 1, timestamptz '2026-01-01 00:00:00+00', 'operator');
+
+-- billing.usage_units: what each unit of a price list adds to a sum, {meter: USD per unit} given.
+-- A part that has a price of its own adds what that is above or below its wholes; one that has none
+-- adds nothing, but is known.
+create function billing.usage_units(p_prices jsonb)
+returns table (meter text, unit_price_usd numeric, adds_usd numeric)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_adds jsonb := '{}';
+begin
+    -- Wholes first.
+    for meter, unit_price_usd in
+        select p.key, p.value::numeric
+        from jsonb_each_text(p_prices) as p
+        order by (select count(*) from billing.meter_parts as m where m.part = p.key)
+    loop
+        adds_usd := unit_price_usd - coalesce(
+            (
+                select sum(a.value::numeric)
+                from jsonb_each_text(v_adds) as a
+                inner join billing.meter_parts as m on m.whole = a.key
+                where m.part = meter
+            ),
+            0
+        );
+        v_adds := v_adds || jsonb_build_object(meter, adds_usd);
+        return next;
+    end loop;
+    return query
+    select distinct m.part, null::numeric, 0::numeric
+    from billing.meter_parts as m
+    where p_prices ? m.whole and not p_prices ? m.part;
+end
+$$;
+
+-- billing.add_provider_price: one more price of a model. p_tiers: {input tokens above which it
+-- counts, or -1: {meter: USD per unit}}; every tier names all its meters. A request of itself is
+-- free where nothing else is said.
+create function billing.add_provider_price(
+    p_provider_id text, p_model_id text, p_effective_at timestamptz, p_source text, p_tiers jsonb
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id uuid := billing.uuidv7();
+begin
+    insert into billing.provider_prices (id, provider_id, model_id, effective_at, source)
+    values (v_id, p_provider_id, p_model_id, p_effective_at, p_source);
+    insert into billing.provider_price_units (
+        price_id, meter, above_input_tokens, unit_price_usd, adds_usd
+    )
+    select v_id, u.meter, t.key::bigint, u.unit_price_usd, u.adds_usd
+    from jsonb_each(p_tiers) as t
+    cross join lateral billing.usage_units('{"requests": 0}' || t.value) as u;
+end
+$$;
+
+-- billing.add_usage_rate: one more rate, with its own prices {meter: USD per unit} or without.
+create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.usage_rates
+    select (p_rate).*;
+    insert into billing.usage_rate_units (rate_id, meter, unit_price_usd, adds_usd)
+    select p_rate.id, u.meter, u.unit_price_usd, u.adds_usd
+    from billing.usage_units('{"requests": 0}' || p_prices) as u
+    where p_prices <> '{}';
+end
+$$;
+
+-- billing.find_model: the model that a name means at a provider, or at one whose models it sells.
+create function billing.find_model(
+    p_provider_id text, p_name text, out price_provider_id text, out price_model_id text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select m.provider_id, m.id into price_provider_id, price_model_id
+    from billing.providers as p
+    cross join unnest(p.id || p.fallback_ids) with ordinality as f (id, position)
+    inner join billing.provider_models as m on m.provider_id = f.id
+    where p.id = lower(p_provider_id)
+        and (lower(p_name) = any(m.names) or lower(p_name) ~ m.pattern)
+    order by f.position asc, m.position asc
+    limit 1;
+end
+$$;
