@@ -56,5 +56,7 @@ def _empty(database: Database) -> None:
         (deletes,) = connection.execute(_DELETES, [_KEPT]).fetchone() or ("",)
         # One round trip: this stands between any two tests.
         connection.execute(
-            deletes + "delete from auth.users; update billing.clock_offset set seconds = 0"
+            deletes
+            + "delete from billing.usage_rates where organization_id is not null;"
+            + "delete from auth.users; update billing.clock_offset set seconds = 0"
         )

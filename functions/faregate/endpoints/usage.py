@@ -73,22 +73,13 @@ backends = (Database, UserTokens)
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
-def _check_storable(text: str) -> str:
-    text.encode()  # a lone surrogate is no text
-    return text
-
-
 def _check_decimals(quantity: float) -> float:
     if round(quantity, 6) != quantity:
         raise ValueError("must not have more than six decimals")
     return quantity
 
 
-Text = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE),
-    AfterValidator(_check_storable),
-]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
 Feature = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
 Provider = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Meter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
