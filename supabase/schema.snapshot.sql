@@ -159,19 +159,6 @@ create type billing.top_up_kind as enum ('checkout', 'automatic');
 
 create type billing.top_up_status as enum ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review');
 
--- A customer and the wallet that was locked. special_id: the organization, where rates or policies
--- are its own; zeros for all others.
-create type billing.usage_account as (
-    organization_id uuid,
-    plan_id text,
-    closed_at timestamp with time zone,
-    available_micros bigint,
-    debt_micros bigint,
-    usage_remainder_usd numeric,
-    last_sequence bigint,
-    special_id uuid
-);
-
 -- What was consumed of a kind on one day (UTC): a statement's line, day by day.
 create type billing.usage_day as (
     day date,
@@ -2762,7 +2749,7 @@ create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
 -- Records, rates and charges up to 1000 usage events.
-create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e88249c213753e302c07fd9b242b2843';
+create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2c7c5e3b4057a6b93b947e0c5aa56f8f';
 grant execute on routine api.ingest_usage(jsonb,jsonb,boolean) to faregate_functions, service_role;
 
 -- Pages through the clones of the caller's organization, newest first.
@@ -3159,7 +3146,7 @@ create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) ret
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
-create function billing.find_model(p_provider_id text, p_name text, OUT price_provider_id text, OUT price_model_id text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as 'a4fd944808bde2a70f2d40100576579e';
+create function billing.find_model(p_provider_id text, p_name text) returns billing.provider_models language plpgsql stable set search_path=pg_catalog, pg_temp as '6247cf98a45061486dc21fa752684852';
 
 create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
 
@@ -3213,8 +3200,6 @@ grant execute on routine billing.is_consumption(billing.reason) to authenticated
 create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
 
 create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
-
-create function billing.learn_model_names(p_events jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1186fde59d8b9ddef1bcab272b66162f';
 
 create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_id uuid) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'bb24bfadd19870c2631ed54d4b108e4b';
 
@@ -3300,7 +3285,7 @@ create function billing.read_registration(p_organization_id uuid, p_passport api
 create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '1837b95de2992c371ff725f667a77208';
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
-create function billing.record_usage(p_events jsonb, p_accounts billing.usage_account[], p_now timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off as '7d825713e92ecdd2cf5589b152c37418';
+create function billing.record_usage(p_events jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '3f7ec2afdbff896c3290e52761d2a867';
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
@@ -3398,8 +3383,6 @@ create function billing.task_name(p_id uuid, p_enqueues integer) returns text la
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
 
 create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
-
-create function billing.usage_accounts(p_organization_ids uuid[]) returns billing.usage_account[] language plpgsql set search_path=pg_catalog, pg_temp as 'fbbdf64104ce71dcf957cc2d2ea521c6';
 
 create function billing.usage_that_fits(p_indexes integer[], p_prices_usd numeric[], p_allow_debt_micros bigint[], p_remainder_usd numeric, p_available_micros bigint, p_debt_micros bigint) returns integer[] language plpgsql immutable set search_path=pg_catalog, pg_temp as '4f1a0074dfc624ec923527af51ab9675';
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from infra.bench import accrual, http, imports, ledger, proof, readers, sweep
+from infra.bench import accrual, http, imports, ledger, proof, readers, sweep, usage
 from infra.bench.report import Line, Plan
 from infra.bench.stage import stage
 from infra.local.progress import run, say, step
@@ -17,6 +17,8 @@ def main() -> None:
             lines += http.measure(own)
         with step("charges"):
             lines += ledger.measure(own)
+        with step("usage"):
+            lines += usage.measure(own)
         with step("sweep"):
             lines += sweep.measure(own)
         with step("accrual"):

@@ -332,16 +332,18 @@ begin
 end
 $$;
 
--- billing.find_model: the model that a name means at a provider, or at one whose models it sells.
-create function billing.find_model(
-    p_provider_id text, p_name text, out price_provider_id text, out price_model_id text
-)
+-- billing.find_model: the model that a name means at a provider, or at one whose models it sells;
+-- nulls where it means none.
+create function billing.find_model(p_provider_id text, p_name text)
+returns billing.provider_models
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_model billing.provider_models;
 begin
-    select m.provider_id, m.id into price_provider_id, price_model_id
+    select m.* into v_model
     from billing.providers as p
     cross join unnest(p.id || p.fallback_ids) with ordinality as f (id, position)
     inner join billing.provider_models as m on m.provider_id = f.id
@@ -349,5 +351,6 @@ begin
         and (lower(p_name) = any(m.names) or lower(p_name) ~ m.pattern)
     order by f.position asc, m.position asc
     limit 1;
+    return v_model;
 end
 $$;

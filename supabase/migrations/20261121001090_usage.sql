@@ -150,20 +150,6 @@ end
 $$;
 call billing.create_usage_months((now() at time zone 'UTC')::date, 13);
 
-create type billing.usage_account as (
-    organization_id uuid,
-    plan_id text,
-    closed_at timestamptz,
-    available_micros bigint,
-    debt_micros bigint,
-    usage_remainder_usd numeric,
-    last_sequence bigint,
-    special_id uuid
-);
-comment on type billing.usage_account is
-'A customer and the wallet that was locked. special_id: the organization, where rates or policies
-are its own; zeros for all others.';
-
 create type billing.usage_outcome as (
     index integer,
     status text,
@@ -172,32 +158,6 @@ create type billing.usage_outcome as (
 comment on type billing.usage_outcome is
 'What became of the event at an index of its batch, where that is not simply accepted: accepted
 (and in review, for this reason), duplicate, or rejected for this reason.';
-
--- billing.learn_model_names: ask once what the names of models in a batch mean.
---
--- Locks   names that it learns.
-create function billing.learn_model_names(p_events jsonb)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into billing.model_names (provider_id, name, price_provider_id, price_model_id)
-    select n.provider_id, n.model, f.price_provider_id, f.price_model_id
-    from (
-        select distinct e.provider_id, e.model
-        from jsonb_to_recordset(p_events) as e (provider_id text, model text)
-        where e.provider_id is not null and e.model is not null
-    ) as n
-    cross join lateral billing.find_model(n.provider_id, n.model) as f
-    where not exists (
-        select from billing.model_names as k
-        where k.provider_id = n.provider_id and k.name = n.model
-    )
-    order by n.provider_id, n.model
-    on conflict do nothing;
-end
-$$;
 
 -- billing.usage_that_fits: the indexes of a wallet's events that its money, and the debt that their
 -- policies allow, pay for: in order of arrival, whatever still fits.
@@ -234,54 +194,16 @@ begin
 end
 $$;
 
--- billing.usage_accounts: customers as usage is rated and charged.
---
--- Locks   nothing new: the caller has locked the wallets.
-create function billing.usage_accounts(p_organization_ids uuid[])
-returns billing.usage_account[]
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_special_ids uuid[] := array(
-        select r.organization_id
-        from billing.usage_rates as r
-        where r.organization_id = any(p_organization_ids)
-        union
-        select p.organization_id
-        from billing.usage_policies as p
-        where p.organization_id = any(p_organization_ids)
-    );
-begin
-    return array(
-        select
-            row(
-                o.id,
-                o.plan_id,
-                o.closed_at,
-                w.settled_micros - w.held_micros,
-                w.debt_micros,
-                w.usage_remainder_usd,
-                w.last_sequence,
-                case
-                    when o.id = any(v_special_ids) then o.id
-                    else '00000000-0000-0000-0000-000000000000'
-                end
-            )::billing.usage_account
-        from billing.organizations as o
-        inner join billing.wallets as w on w.organization_id = o.id
-        where o.id = any(p_organization_ids)
-    );
-end
-$$;
-
 -- billing.record_usage: find each event's price and rate and record it, if it is new and its wallet
--- can pay. Gives what became of each, and what each wallet owes: debits in the order of their
--- organizations with what is left of a µ$ (0 or more, below 1), and for whom how much is not there.
+-- can pay. Gives how many were recorded, what became of those of which there is more to say, and
+-- what is to be done: one debit a wallet with what is left of a µ$ (0 or more, below 1), in the
+-- order of their organizations, and for whom how much of it is not there and becomes a debt.
+--
+-- Its settings hold for whatever it calls, too: so it moves no money itself.
 --
 -- Locks   nothing new: the caller has locked the wallets.
 create function billing.record_usage(
-    p_events jsonb, p_accounts billing.usage_account[], p_now timestamptz
+    p_events jsonb, p_organization_ids uuid[], p_now timestamptz
 )
 returns table (
     accepted integer,
@@ -300,6 +222,8 @@ set enable_seqscan = off
 set enable_nestloop = off
 set enable_mergejoin = off
 set enable_sort = off
+-- What is switched off looks too dear to the planner, and what is dear would be compiled each time.
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -309,10 +233,43 @@ declare
         replace(billing.first_id_of(clock_timestamp())::text, '-', ''), 12
     ) || '7';
     v_id_ends text := substr(gen_random_uuid()::text, 20);
+    -- Those that have rates or policies of their own.
+    v_special_ids uuid[] := array(
+        select r.organization_id
+        from billing.usage_rates as r
+        where r.organization_id = any(p_organization_ids)
+        union
+        select p.organization_id
+        from billing.usage_policies as p
+        where p.organization_id = any(p_organization_ids)
+    );
 begin
     with accounts as materialized (
-        select a.*
-        from unnest(p_accounts) as a
+        select
+            i.organization_id,
+            o.plan_id,
+            o.closed_at,
+            w.settled_micros - w.held_micros as available_micros,
+            w.debt_micros,
+            w.usage_remainder_usd,
+            w.last_sequence,
+            case
+                when i.organization_id = any(v_special_ids) then i.organization_id
+                else '00000000-0000-0000-0000-000000000000'
+            end as special_id
+        from unnest(p_organization_ids) as i (organization_id)
+        cross join lateral (
+            select c.plan_id, c.closed_at
+            from billing.organizations as c
+            where c.id = i.organization_id
+            limit 1 -- noqa: AM09
+        ) as o
+        cross join lateral (
+            select c.*
+            from billing.wallets as c
+            where c.organization_id = i.organization_id
+            limit 1 -- noqa: AM09
+        ) as w
     ),
     events as materialized (
         select
@@ -384,15 +341,24 @@ begin
         ) as k on true
     ),
     -- What the events have in common, so that it is looked up once.
-    groups as materialized (
-        select g.*, n.price_provider_id, n.price_model_id, p.allow_debt_micros
+    found as materialized (
+        select
+            g.*,
+            n.price_provider_id,
+            n.price_model_id,
+            p.allow_debt_micros,
+            n.name is null and g.provider_id <> '' as is_new_name,
+            case
+                when n.name is null and g.provider_id <> ''
+                    then billing.find_model(g.provider_id, g.model)
+            end as new_model
         from (
             select distinct c.special_id, c.plan_id, c.feature, c.provider_id, c.model
             from checked as c
             where c.refusal is null
         ) as g
         left join lateral (
-            select k.price_provider_id, k.price_model_id
+            select k.name, k.price_provider_id, k.price_model_id
             from billing.model_names as k
             where k.provider_id = g.provider_id and k.name = g.model
             limit 1 -- noqa: AM09
@@ -408,6 +374,29 @@ begin
                 c.feature is not null desc
             limit 1
         ) as p on true
+    ),
+    groups as materialized (
+        select
+            f.special_id,
+            f.plan_id,
+            f.feature,
+            f.provider_id,
+            f.model,
+            f.allow_debt_micros,
+            f.is_new_name,
+            coalesce(f.price_provider_id, (f.new_model).provider_id) as price_provider_id,
+            coalesce(f.price_model_id, (f.new_model).id) as price_model_id
+        from found as f
+    ),
+    -- Names that were asked for the first time; in order, as others learn the same.
+    learned as (
+        insert into billing.model_names (provider_id, name, price_provider_id, price_model_id)
+        select g.provider_id, g.model, g.price_provider_id, g.price_model_id
+        from groups as g
+        where g.is_new_name
+        group by g.provider_id, g.model, g.price_provider_id, g.price_model_id
+        order by g.provider_id, g.model
+        on conflict do nothing
     ),
     -- The price and the rate of a group, for each stretch of time in which neither changes.
     tariffs as materialized (
@@ -770,7 +759,10 @@ as $$
 declare
     v_events jsonb := p_batch -> 'events';
     v_organization_ids uuid[];
-    v_record record;
+    v_debits billing.debit[];
+    v_remainders_usd numeric[];
+    v_owing_ids uuid[];
+    v_owed_micros bigint[];
 begin
     perform billing.authenticate(p_caller, 'admin');
     v_organization_ids := array(
@@ -786,13 +778,12 @@ begin
     perform billing.expire_wallet(w.organization_id)
     from billing.wallets as w
     where w.organization_id = any(v_organization_ids) and w.next_expiry_at <= billing.now();
-    perform billing.learn_model_names(v_events);
-    select r.* into strict v_record
-    from billing.record_usage(
-        v_events, billing.usage_accounts(v_organization_ids), billing.now()
-    ) as r;
-    accepted := v_record.accepted;
-    outcomes := coalesce(v_record.outcomes, '{}');
+    select
+        r.accepted, coalesce(r.outcomes, '{}'), r.debits, r.remainders_usd, r.owing_ids,
+        r.owed_micros
+    into strict
+        accepted, outcomes, v_debits, v_remainders_usd, v_owing_ids, v_owed_micros
+    from billing.record_usage(v_events, v_organization_ids, billing.now()) as r;
     select
         count(*) filter (where o.status = 'duplicate'),
         count(*) filter (where o.status = 'rejected')
@@ -812,12 +803,12 @@ begin
                 )
             )::text;
     end if;
-    if v_record.debits is not null then
-        perform billing.debit_wallets(v_record.debits, billing.now(), v_record.remainders_usd);
+    if v_debits is not null then
+        perform billing.debit_wallets(v_debits, billing.now(), v_remainders_usd);
     end if;
-    for i in 1..coalesce(cardinality(v_record.owing_ids), 0) loop
+    for i in 1..coalesce(cardinality(v_owing_ids), 0) loop
         perform billing.post(
-            v_record.owing_ids[i], 'debt', 'revenue_usage', v_record.owed_micros[i], 'usage', null
+            v_owing_ids[i], 'debt', 'revenue_usage', v_owed_micros[i], 'usage', null
         );
     end loop;
     return next;

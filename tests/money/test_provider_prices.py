@@ -126,7 +126,9 @@ def test_names_mean_the_models_that_the_package_says(
     ledger: Ledger, provider: str, name: str, model: tuple[str | None, str | None] | None
 ) -> None:
     prices.load(ledger.owner)
-    found = ledger.fetch_one("select * from billing.find_model(%s, %s)", provider, name)
+    found = ledger.fetch_one(
+        "select provider_id, id from billing.find_model(%s, %s)", provider, name
+    )
     sellers = {each.id: each for each in package.providers}
     if model is None:
         expected = sellers[provider].find_model(name, all_providers=package.providers)
@@ -144,7 +146,8 @@ def test_every_name_of_a_model_means_what_the_package_says(ledger: Ledger) -> No
     prices.load(ledger.owner)
     names = [(provider, model.id) for provider in package.providers for model in provider.models]
     found = ledger.fetch(
-        "select f.* from unnest(%s::text[], %s::text[]) with ordinality as n (p, m, position)"
+        "select f.provider_id, f.id"
+        " from unnest(%s::text[], %s::text[]) with ordinality as n (p, m, position)"
         " cross join lateral billing.find_model(n.p, n.m) as f order by n.position",
         [provider.id for provider, _ in names],
         [name for _, name in names],
