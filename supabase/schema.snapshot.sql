@@ -1856,7 +1856,7 @@ alter table billing.uploads enable row level security;
 -- waits for a person is rated once.
 create table billing.usage_events (
     organization_id uuid not null, -- The organization it belongs to.
-    id uuid not null, -- Time-ordered (UUIDv7): when it came.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7): when it came.
     source text not null, -- Who sent it, as they call themselves.
     event_id text not null, -- What they call it.
     occurred_at timestamp with time zone not null, -- When it was consumed (UTC).

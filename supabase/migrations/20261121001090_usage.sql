@@ -36,7 +36,7 @@ cost, and the rate does not say that this is meant.';
 -- column, and a month that is over gets no row any more, however late an event is.
 create table billing.usage_events (
     organization_id uuid not null,
-    id uuid not null,
+    id uuid not null default billing.uuidv7(),
     source text not null,
     event_id text not null,
     occurred_at timestamptz not null,

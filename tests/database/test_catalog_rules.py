@@ -12,7 +12,7 @@ from tests.database.superuser import superuser_url
 _RULES: dict[str, LiteralString] = {
     "every table of billing has row level security": """
         select c.oid::regclass from pg_class as c
-        where c.relnamespace = 'billing'::regnamespace
+        where c.relnamespace in ('billing'::regnamespace, 'partitions'::regnamespace)
             and c.relkind in ('r', 'p') and not c.relrowsecurity
     """,
     "there is no table in api or ops": """
@@ -69,12 +69,14 @@ _RULES: dict[str, LiteralString] = {
         with acls as (
             select nspname::text as subject, nspowner as owner,
                 acldefault('n', nspowner) as initial, nspacl as acl
-            from pg_namespace where nspname in ('billing', 'ops')
+            from pg_namespace where nspname in ('billing', 'ops', 'partitions')
             union all
             select oid::regclass::text, relowner,
                 acldefault(case when relkind = 'S' then 's' else 'r' end::"char", relowner), relacl
             from pg_class
-            where relnamespace in ('billing'::regnamespace, 'ops'::regnamespace)
+            where relnamespace in (
+                    'billing'::regnamespace, 'ops'::regnamespace, 'partitions'::regnamespace
+                )
                 and relkind not in ('i', 'I', 'c')
             union all
             select oid::regprocedure::text, proowner, acldefault('f', proowner), proacl
@@ -378,6 +380,8 @@ _MISTAKES: dict[str, list[LiteralString]] = {
     "every table of billing has row level security": [
         "create table billing.mistake (id uuid)",
         "alter table billing.wallets disable row level security",
+        "create table partitions.mistake partition of billing.usage_events"
+        " for values from ('ff000000-0000-0000-0000-000000000000') to (maxvalue)",
     ],
     "there is no table in api or ops": ["create table api.mistake (id uuid)"],
     "views run with the rights of their reader": [
@@ -401,6 +405,8 @@ _MISTAKES: dict[str, list[LiteralString]] = {
     ],
     "nobody but the owner has any right in billing or ops": [
         "grant usage on schema billing to authenticated",
+        "grant usage on schema partitions to authenticated",
+        "create table partitions.mistake (); grant select on partitions.mistake to authenticated",
         "grant select on billing.wallets to service_role",
         "grant execute on function billing.credit_wallet to public",
     ],

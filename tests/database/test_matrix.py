@@ -123,6 +123,7 @@ select n.nspname, c.relname
 from pg_class as c
 inner join pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and not (n.nspname = 'partitions' and c.relispartition) -- named by the month
     and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'auth')
     and n.nspname <> 'supabase_migrations'
 union all

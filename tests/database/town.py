@@ -182,6 +182,7 @@ def _furnish(
     _run_a_session(platform, function("sessions"), organization)
     _rent_storage(platform, function("workspaces"), organization)
     _capture(function("holds"), operator, organization)
+    _meter(platform, function("usage"), operator, organization)
     _buy_a_space(platform, function("spaces"), organization)
     account.refund(payment["id"], 100)
     for event in account.events():
@@ -244,6 +245,38 @@ def _capture(holds: Client, operator: Organization, organization: Organization) 
     hold = done(holds.post("/v1/holds", body, by=operator.passport), 201)
     body = {"organization_id": organization.id, "amount": "7.00", "final": False}
     done(holds.post(f"/v1/holds/{hold['id']}/capture", body, by=operator.passport))
+
+
+def _meter(
+    platform: Platform, usage: Client, operator: Organization, organization: Organization
+) -> None:
+    """One event that is rated, by a rate of their own, and one that nobody can rate."""
+    platform.run("insert into billing.providers (id) values ('acme') on conflict do nothing")
+    platform.run(
+        "insert into billing.provider_models values ('acme', 'm', 0, '{m}', null)"
+        " on conflict do nothing"
+    )
+    platform.run(
+        "select billing.add_provider_price('acme', 'm', billing.now(), 'test',"
+        """ '{"-1": {"images": "0.01"}}')"""
+    )
+    platform.run(
+        "insert into billing.usage_policies (organization_id, allow_debt_micros) values (%s, 0)",
+        organization.id,
+    )
+    platform.run(
+        "with rate as (insert into billing.usage_rates (organization_id, effective_at, created_by)"
+        " values (%s, '2026-02-01', 'operator') returning id)"
+        " insert into billing.usage_rate_units select id, 'images', 0.01, 0.01 from rate",
+        organization.id,
+    )
+    for meter in ("images", "unheard_of"):
+        event = {
+            **{"organization_id": organization.id, "source": "gateway", "id": meter},
+            **{"feature": "chat", "quantities": {meter: 1}},
+        }
+        known = {"provider": "acme", "model": "m"} if meter == "unheard_of" else {}
+        done(usage.post("/v1/usage/events", {"events": [event | known]}, by=operator.passport))
 
 
 def _audit(platform: Platform, organization: Organization) -> None:
