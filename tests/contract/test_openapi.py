@@ -72,7 +72,7 @@ def _configuration(platform: Platform, address: str) -> str:
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
         "[[operations]]\n"
         'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|workspaces'
-        '|statements|reconciliation|token|storage|spaces|identity)|customers"\n'
+        '|statements|reconciliation|token|usage|storage|spaces|identity)|customers"\n'
         + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
@@ -82,6 +82,10 @@ def _configuration(platform: Platform, address: str) -> str:
         + _bearer(platform.cloud.invoker_token()),
         '[[operations]]\ninclude-path-regex = "^/v1/sessions/.session_id.(/heartbeat)?$"\n'
         f'parameters = {{ "path.session_id" = "{session_id}" }}',
+        # An event that is wrong is rejected by itself: the answer to its batch is no refusal.
+        '[[operations]]\ninclude-path = "/v1/usage/events"\n'
+        "[operations.checks]\npositive_data_acceptance.enabled = false\n"
+        "negative_data_rejection.enabled = false",
         *(
             f'[[operations]]\ninclude-path = "{path}"\n'
             "[operations.checks]\npositive_data_acceptance.enabled = false"

@@ -119,7 +119,14 @@ class UsageEvent(Body):
 class UsageBatch(Body):
     """Up to 1 000 events, of one customer or many. What is wrong with one stops no other."""
 
-    events: Annotated[list[SkipValidation[UsageEvent]], Field(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[
+        list[SkipValidation[UsageEvent]],
+        Field(
+            min_length=1,
+            max_length=MAX_EVENTS,
+            json_schema_extra={"items": {"$ref": "#/components/schemas/UsageEvent"}},
+        ),
+    ]
 
 
 class UsageOutcome(Answer):
