@@ -85,10 +85,10 @@ locals {
     }
     usage = {
       kind          = "public"
-      paths         = ["/v1/usage", "/v1/usage/**"]
+      paths         = ["/v1/usage/**"]
       settings      = ["users"]
       min_instances = 1 # a gateway's batches wait for it
-      max_instances = 10
+      max_instances = 3 # each takes a thousand events a call
     }
     storage = {
       kind     = "public"

@@ -16,7 +16,7 @@ run "nobody_may_more_than_they_need" {
     condition = toset([for name, function in module.function : name if function.invoker == "allUsers"]) == toset([
       "auto-top-up", "credits", "grants", "holds", "identity", "invitations", "notifications", "objects",
       "organizations", "passports", "reconciliation", "register", "sessions", "spaces", "statements", "storage",
-      "stripe-webhook", "token", "workspaces",
+      "stripe-webhook", "token", "usage", "workspaces",
     ])
     error_message = "Everybody may call just the listed functions."
   }

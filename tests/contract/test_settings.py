@@ -37,6 +37,7 @@ NEEDED = {
     "objects": [*USERS, "GOOGLE_PROJECT", "STORAGE_SIGNER"],
     "holds": USERS,
     "grants": USERS,
+    "usage": USERS,
     "workspaces": USERS,
     "sessions": USERS,
     "storage": [*USERS, *QUEUES],
