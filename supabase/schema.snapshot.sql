@@ -3229,7 +3229,7 @@ create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
 
-create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '8624d6b6b989551ffd0a42b64b1327b1';
+create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '7d0f35db34608ccb9cd36907f731c2ab';
 
 create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as 'd884b589cf206c236a55b8a19494930d';
 

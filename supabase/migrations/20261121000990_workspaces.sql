@@ -66,19 +66,13 @@ returns billing.workspaces
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_workspace billing.workspaces;
 begin
-    select w.* into v_workspace
+    perform w.id
     from billing.workspaces as w
-    where w.organization_id = p_organization_id
-        and w.id = p_workspace_id
-        and w.deleted_at is null
+    where w.organization_id = p_organization_id and w.id = p_workspace_id
     for no key update;
-    if not found then
-        raise exception using errcode = 'FG404', message = 'workspace_not_found';
-    end if;
-    return v_workspace;
+    -- After the lock: whoever held it may have deleted it.
+    return billing.find_workspace(p_organization_id, p_workspace_id);
 end
 $$;
 
