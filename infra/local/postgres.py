@@ -36,6 +36,7 @@ THROWAWAY: Mapping[str, str] = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "autovacuum_naptime": "10min",
+    "max_connections": "200",  # several tests race on it at once
 }
 _COMMON: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from threading import Barrier
@@ -249,19 +249,20 @@ class Ledger:
         threads = min(threads, len(jobs))
         barrier = Barrier(threads)
 
-        def work(number: int) -> list[Result | RefusedError]:
+        def work(number: int, ledger: Ledger) -> list[Result | RefusedError]:
             done: list[Result | RefusedError] = []
-            with open_ledger(self.database) as ledger:
-                barrier.wait(timeout=30)
-                for job in jobs[number::threads]:
-                    try:
-                        done.append(job(ledger))
-                    except RefusedError as refusal:
-                        done.append(refusal)
+            barrier.wait(timeout=60)
+            for job in jobs[number::threads]:
+                try:
+                    done.append(job(ledger))
+                except RefusedError as refusal:
+                    done.append(refusal)
             return done
 
-        with ThreadPoolExecutor(threads) as pool:
-            return [result for results in pool.map(work, range(threads)) for result in results]
+        # All are connected before the first waits for the others.
+        with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
+            ledgers = [stack.enter_context(_connect(self.database)) for _ in range(threads)]
+            return [result for each in pool.map(work, range(threads), ledgers) for result in each]
 
 
 @contextmanager
@@ -279,12 +280,18 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def open_ledger(database: Database) -> Iterator[Ledger]:
+    with _connect(database) as ledger:
+        # What comes with a registration besides money is made by tasks that nobody runs here.
+        ledger.run("update billing.plans set has_identity = false, initial_storage_gb = 0")
+        yield ledger
+
+
+@contextmanager
+def _connect(database: Database) -> Iterator[Ledger]:
     with (
         psycopg.connect(database.functions_url, autocommit=True) as functions,
         psycopg.connect(database.owner_url, autocommit=True) as owner,
     ):
-        # What comes with a registration besides money is made by tasks that nobody runs here.
-        owner.execute("update billing.plans set has_identity = false, initial_storage_gb = 0")
         yield Ledger(database, functions, owner)
 
 

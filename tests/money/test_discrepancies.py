@@ -1,6 +1,7 @@
 """What disagrees is kept with both sides, seen again, and resolved when it agrees."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -97,7 +98,9 @@ def test_another_amount(
     _tamper(platform, "update billing.payments set amount_micros = amount_micros - 10000")
     auditor.replay()
     by_kind = {found["kind"]: found for found in auditor.discrepancies()}
-    assert set(by_kind) == {"amount_differs"}  # the wallet has not moved since it was verified
+    # The wallet has not moved since it was verified, so that only Sundays find out.
+    is_sunday = datetime.now(UTC).weekday() == 6
+    assert set(by_kind) == {"amount_differs"} | ({"ledger"} if is_sunday else set())
     found = by_kind["amount_differs"]
     assert _sides(found) == (
         "amount_differs",
