@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Prepares an empty Google Cloud project for infra/deploy.sh, once; again, it changes nothing:
 #
-#   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY=owner/name infra/bootstrap.sh
+#   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY=owner/name BILLING_ACCOUNT=… infra/bootstrap.sh
 #
 # APIs, a bucket for Terraform's state, and the service account that deploys. GitHub's workflow acts
 # as it by workload identity federation: there is no key that could leak. Only the main branch of the
 # one repository may. Run by an owner of the project; with BILLING_ACCOUNT, by its administrator, the
-# deployer may also write the budget.
+# deployer may also write the budget, without which the workflow cannot deploy.
 set -euo pipefail
 
 main() {
+  [[ $# == 0 ]] || usage
   : "${PROJECT_ID:?}" "${REGION:?}" "${GITHUB_REPOSITORY:?owner/name}"
   # It becomes part of a condition: whose tokens count.
   [[ $GITHUB_REPOSITORY =~ ^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$ ]] || fail 'GITHUB_REPOSITORY is owner/name'
@@ -28,8 +29,8 @@ main() {
 enable_apis() {
   step 'APIs'
   local apis=(
-    artifactregistry billingbudgets cloudbilling cloudbuild cloudresourcemanager cloudscheduler cloudtasks compute
-    file iam iamcredentials logging monitoring run secretmanager serviceusage storage sts
+    artifactregistry billingbudgets cloudbilling cloudbuild cloudresourcemanager cloudscheduler cloudtasks cloudtrace
+    compute file iam iamcredentials logging monitoring run secretmanager serviceusage storage sts telemetry
   )
   gcloud services enable "${apis[@]/%/.googleapis.com}" --project="$PROJECT_ID"
 }
@@ -78,9 +79,12 @@ grant_roles() {
   done
   make_role_for_secrets
   grant "projects/$PROJECT_ID/roles/faregateSecretKeeper"
-  [[ -z ${BILLING_ACCOUNT:-} ]] ||
+  if [[ -n ${BILLING_ACCOUNT:-} ]]; then
     gcloud billing accounts add-iam-policy-binding "$BILLING_ACCOUNT" \
       --member="serviceAccount:$deployer" --role=roles/billing.costsManager >/dev/null
+  else
+    step 'Not the budget: that needs BILLING_ACCOUNT. Have its administrator run this again with it'
+  fi
 }
 
 # The predefined role that makes secrets reads them, too.
@@ -136,10 +140,15 @@ Ready. Variables of the GitHub environment, none of them a secret:
 TEXT
 }
 
+usage() {
+  sed -n '2,/^set/ { /^#/ s/^# \{0,1\}//p }' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
 step() { echo "— $1"; }
 fail() {
   echo "faregate: $1" >&2
   exit 1
 }
 
-main
+main "$@"

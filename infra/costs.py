@@ -155,8 +155,8 @@ def _own(inputs: Inputs) -> dict[str, float]:
 
 
 def _schedules() -> dict[str, float]:
-    """Count the calls of each cron function: most each minute, some each hour, one each day."""
-    every_hour, every_day = {"accrue_storage", "measure_storage"}, {"reconcile"}
+    """Count the calls of each cron function: most each minute, some each hour or day."""
+    every_hour, every_day = {"accrue_storage", "measure_storage"}, {"reconcile", "keep_usage"}
     return {
         name: 730 if name in every_hour else 30.4 if name in every_day else 730 * 60
         for name, kind in FUNCTIONS.items()

@@ -12,7 +12,8 @@
 # again. Migrations stay: they only go forward. So each migration must be one that the version
 # before can live with: what it still reads or calls is added to, and removed no sooner than with
 # the version after. Then the image before runs on the new schema, which it does on every deployment
-# anyway, between the migration and the last instance's replacement.
+# anyway, between the migration and the last instance's replacement. What this checkout says in
+# terraform/ stays, too: the commit before undoes it. A function that does not start leaves what ran.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -61,7 +62,17 @@ read_environment() {
   region=$(variable region)
   api_url=https://$(variable domain)
   export PROJECT_ID PYTHONPATH=.:functions
-  [[ -n $dry_run ]] || : "${SUPABASE_PROJECT_REF:?}" "${SUPABASE_ACCESS_TOKEN:?}" "${SUPABASE_DB_PASSWORD:?}"
+  [[ -n $dry_run ]] || ask_for_settings
+}
+
+# Where one of its settings is missing the CLI makes env(NAME) the project's: an address that is none.
+ask_for_settings() {
+  local name missing=()
+  for name in SUPABASE_{PROJECT_REF,ACCESS_TOKEN,DB_PASSWORD} \
+    $(sed -n 's/.*"env(\([A-Z_]*\))".*/\1/p' supabase/config.toml); do
+    [[ -n ${!name:-} ]] || missing+=("$name")
+  done
+  [[ ${#missing[@]} == 0 ]] || fail "not in the environment: ${missing[*]}"
 }
 
 check_tools() {
@@ -77,16 +88,22 @@ select_state() {
     -backend-config="bucket=$PROJECT_ID-terraform-state" \
     -backend-config="prefix=faregate/$environment"
   previous=$(answer '<the image that runs now>' terraform -chdir=terraform output -raw image \
-    2>/dev/null) || previous= # nothing is deployed yet
+    2>/dev/null) || previous=
+  # Nothing is deployed yet: of an empty state Terraform prints a warning in the answer's place.
+  [[ -n $dry_run || $previous == *@sha256:* ]] || previous=
 }
 
-# An image needs a registry, secrets need containers: these come before the first apply of all.
+# An image needs a registry, secrets need containers: these come before the first apply of all. So
+# does the address, because a certificate is only issued to a domain that resolves to it.
 prepare_first_deployment() {
+  local address
   [[ -z $previous || -n $dry_run ]] || return 0
   step "On the first deployment only: make what images and secrets are kept in"
   run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
     -var=image=none@sha256:0000000000000000000000000000000000000000000000000000000000000000 \
-    -target=module.foundation
+    -target=module.foundation -target=google_compute_global_address.front
+  address=$(answer '<address>' terraform -chdir=terraform output -raw address)
+  say "  Set the DNS record now: ${api_url#https://} A $address"
 }
 
 # The CLI takes the access token and the password from the environment: no process shows them.
@@ -105,7 +122,8 @@ connect_supabase() {
 check_secrets() {
   step "Look for secrets without a value"
   run infra/secrets.sh missing || fail "these secrets have no value. Put each with \`infra/secrets.sh put ID\`;
-  stripe-webhook-secret comes from \`python -m infra.stripe_webhook $api_url\`"
+  stripe-webhook-secret comes from
+  \`STRIPE_SECRET_KEY=… PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
 }
 
 # Once for all functions, and only if they are not the same as in an image that is there.
@@ -120,8 +138,10 @@ build_image() {
   tagged=$repository/functions:${name#functions-}
   if ! digest=$(digest_of "$tagged" 2>/dev/null) || [[ -n $dry_run ]]; then
     run gcloud storage cp --no-clobber "$archive" "gs://$bucket/$name.zip"
+    # Staged where the builder may read: by itself gcloud copies it to a bucket that is not ours.
     run gcloud builds submit "gs://$bucket/$name.zip" --config=infra/build.yaml \
-      --substitutions="_IMAGE=$tagged" --project="$PROJECT_ID" --region="$region" \
+      --gcs-source-staging-dir="gs://$bucket/builds" --substitutions="_IMAGE=$tagged" \
+      --project="$PROJECT_ID" --region="$region" \
       --service-account="projects/$PROJECT_ID/serviceAccounts/$builder"
     digest=$(digest_of "$tagged")
   fi
@@ -144,7 +164,7 @@ confirm() {
   [[ -t 0 && -z $dry_run ]] || return 0
   local reply
   read -rp "Apply this to $environment? [yes/no] " reply
-  [[ $reply == yes ]] || fail 'nothing was applied'
+  [[ $reply == yes ]] || fail 'nothing was applied; migrations stay'
 }
 
 release() {
@@ -163,11 +183,12 @@ smoke_test() {
 }
 
 # A new revision takes a moment to get all the traffic; the first certificate takes up to an hour.
+# Google's front refuses a POST that does not say how long it is.
 expect() {
   local status attempt
   for attempt in {1..20}; do
     status=$(answer "$1" curl --silent --output /dev/null --max-time 10 --write-out '%{http_code}' \
-      --request "$2" "$api_url$3") || status=none
+      --header Content-Length:0 --request "$2" "$api_url$3") || status=none
     [[ $status != "$1" ]] || return 0
     [[ $attempt == 20 ]] || sleep "${SMOKE_TEST_PAUSE_SECONDS:-6}"
   done
@@ -178,7 +199,7 @@ expect() {
 roll_back() {
   if [[ -z $previous ]]; then
     fail "the first deployment has nothing to go back to. Until $api_url resolves to the front's address
-  its certificate is not issued: look at terraform output, set the DNS record, and deploy again"
+  its certificate is not issued, which takes up to an hour: set the DNS record, wait, and deploy again"
   fi
   step "Roll back to $previous; migrations stay"
   run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
@@ -213,7 +234,7 @@ show() {
 }
 
 variable() {
-  sed -n "s/^ *$1 *= *\"\(.*\)\".*/\1/p" "terraform/$variables" | grep . ||
+  sed -n "s/^ *$1 *= *\"\([^\"]*\)\".*/\1/p" "terraform/$variables" | grep . ||
     fail "terraform/$variables has no $1"
 }
 

@@ -35,7 +35,8 @@ missing() {
 
 # Those that Terraform made for the functions; a project may have others.
 list() {
-  gcloud secrets list --project="$PROJECT_ID" --filter=labels.app=faregate --format='value(name)'
+  gcloud secrets list --project="$PROJECT_ID" --filter=labels.app=faregate \
+    --format='value(name.basename())'
 }
 
 has() {

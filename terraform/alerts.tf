@@ -163,13 +163,17 @@ resource "google_monitoring_alert_policy" "this" {
   depends_on = [google_logging_metric.counted, google_logging_metric.health, google_logging_metric.latency]
 }
 
+data "google_project" "customers" {
+  project_id = local.customers_project
+}
+
 # The eighth: runbooks_url/budget.md. A budget's mail takes no text of ours.
 resource "google_billing_budget" "month" {
   billing_account = var.billing_account
   display_name    = "Faregate ${var.project}"
 
   budget_filter {
-    projects = ["projects/${data.google_project.this.number}"]
+    projects = distinct([for project in [data.google_project.this, data.google_project.customers] : "projects/${project.number}"])
   }
 
   amount {

@@ -18,7 +18,7 @@ resource "google_project_iam_audit_config" "this" {
   }
 }
 
-# Numbers out of the functions' log lines (functions/faregate/log.py).
+# Numbers out of the functions' log lines (functions/faregate/log.py), and of Cloud Run's own.
 locals {
   request_lines = "resource.type=\"cloud_run_revision\" AND jsonPayload.message=\"request\""
 
@@ -27,10 +27,11 @@ locals {
       what   = "Notifications of Stripe that were refused or broke"
       filter = "${local.request_lines} AND resource.labels.service_name=\"stripe-webhook\" AND jsonPayload.status>=400"
     }
-    # A task answers 503 when it is not its time yet, and comes again: no error.
+    # As Cloud Run tells it: a function that does not start, ran out of memory or of time, writes no
+    # line. A task answers 503 when it is not its time yet, and comes again: no error.
     server_errors = {
       what   = "Requests that broke on our side"
-      filter = "${local.request_lines} AND jsonPayload.status>=500 AND NOT (jsonPayload.path=~\"^/tasks/\" AND jsonPayload.status=503)"
+      filter = "resource.type=\"cloud_run_revision\" AND logName=\"projects/${var.project}/logs/run.googleapis.com%2Frequests\" AND httpRequest.status>=500 AND NOT (httpRequest.requestUrl=~\"/tasks/\" AND httpRequest.status=503)"
     }
   }
 

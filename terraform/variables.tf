@@ -19,11 +19,16 @@ variable "project" {
 
 variable "customers_project" {
   description = <<-TEXT
-    Id of the project that customers' buckets, file shares and service accounts are made in. Null:
-    the same one. One of its own is the stronger wall; see README.md.
+    Id of the project that customers' buckets, file shares and service accounts are made in, paid by
+    the same billing account. Null: the same one. One of its own is the stronger wall; see README.md.
   TEXT
   type        = string
   default     = null
+
+  validation {
+    condition     = var.customers_project == null || can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.customers_project))
+    error_message = "A project's id has 6 to 30 lower-case letters, digits and dashes."
+  }
 }
 
 variable "region" {
@@ -32,7 +37,7 @@ variable "region" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z]+-[a-z]+[0-9]$", var.region))
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]{1,2}$", var.region))
     error_message = "A region looks like europe-west1."
   }
 }
@@ -188,6 +193,11 @@ variable "top_up_url" {
   type        = string
   default     = ""
   nullable    = false
+
+  validation {
+    condition     = var.top_up_url == "" || startswith(var.top_up_url, "https://")
+    error_message = "The page must be https."
+  }
 }
 
 variable "credit_value_usd" {

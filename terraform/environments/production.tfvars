@@ -1,4 +1,4 @@
-# Production: real money, three functions kept warm. `image` comes from the build.
+# Production: real money, four functions kept warm. `image` comes from the build.
 project         = "faregate-production"
 region          = "europe-west1"
 domain          = "api.example.com"

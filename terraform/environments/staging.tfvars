@@ -5,7 +5,7 @@ domain          = "api.staging.example.com"
 billing_account = "000000-000000-000000"
 
 supabase_url       = "https://staging.supabase.co"
-database_pool_size = 2
+database_pool_size = 1
 pooler_clients_max = 200 # micro
 keep_warm          = false
 

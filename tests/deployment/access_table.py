@@ -110,7 +110,8 @@ def _place(binding: Resource, ids: dict[str, str]) -> str:
         case "service_account":
             return f"the account `{ids[values['service_account_id']]}`"
         case "storage_bucket":
-            return "the bucket of sources"
+            is_archive = binding.name == "usage_archive"
+            return f"the bucket of {'archived usage' if is_archive else 'sources'}"
         case "artifact_registry_repository":
             return "the repository of images"
         case "project":

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from infra.local import paths
 from tests.deployment.commands import Commands
 
 SCRIPT = "infra/bootstrap.sh"
@@ -35,6 +36,15 @@ def test_an_empty_project_gets_everything(project: Commands) -> None:
     ]
     assert DEPLOYER in done.stdout
     assert "locations/global/workloadIdentityPools/github/providers/github" in done.stdout
+
+
+def test_what_functions_are_told_to_call_is_enabled(project: Commands) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    (enabled,) = project.lines("services enable")
+    settings = (paths.ROOT / "terraform" / "settings.tf").read_text()
+    called = set(re.findall(r"https://(\w+\.googleapis\.com)", settings))
+    assert "telemetry.googleapis.com" in called
+    assert called <= set(enabled.split())
 
 
 def test_again_nothing_is_made(project: Commands) -> None:
@@ -92,8 +102,9 @@ def test_no_key_is_ever_made(project: Commands) -> None:
 
 
 def test_the_budget_is_the_deployers_where_its_account_is_named(project: Commands) -> None:
-    project.run([SCRIPT], environment=ENVIRONMENT)
+    done = project.run([SCRIPT], environment=ENVIRONMENT)
     assert project.lines("gcloud billing") == []
+    assert "needs BILLING_ACCOUNT" in done.stdout
     account = {"BILLING_ACCOUNT": "01ABCD-2EF345-6789AB"}
     project.run([SCRIPT], environment={**ENVIRONMENT, **account})
     (granted,) = project.lines("gcloud billing")
@@ -115,6 +126,13 @@ def test_what_is_missing_or_wrong_is_asked_first(
 ) -> None:
     done = project.run([SCRIPT], environment={**ENVIRONMENT, **changes})
     assert done.returncode != 0
+    assert project.calls == []
+
+
+def test_whatever_is_asked_tells_how_to(project: Commands) -> None:
+    done = project.run([SCRIPT, "--help"], environment=ENVIRONMENT)
+    assert done.returncode == 2
+    assert "GITHUB_REPOSITORY=owner/name" in done.stderr
     assert project.calls == []
 
 

@@ -51,7 +51,7 @@ def test_a_month_by_hand(inputs: Inputs) -> None:
     own = each_minute * 43_800 + 2 * 730 + 30.4
     assert month["Cloud Run: requests"] == pytest.approx((calls + own - 2e6) * 0.4e-6, rel=0.01)
     assert month["Front: load balancer, Cloud Armor"] == pytest.approx(
-        18.25 + 5 + 4 + calls * 0.75e-6 + calls * 1500 / 2**30 * 2 * 0.008, rel=0.01
+        18.25 + 5 + 2 + calls * 0.75e-6 + calls * 1500 / 2**30 * 2 * 0.008, rel=0.01
     )
     assert month["Supabase: disk after a year"] == pytest.approx(
         (inputs["measured"]["session_hour_bytes"] * 12e7 / 1e9 - 8) * 0.125
@@ -87,6 +87,10 @@ def test_what_is_deployed_is_what_terraform_says(inputs: Inputs) -> None:
         pytest.skip("terraform/ is not in this checkout")
     text = TERRAFORM.read_text()
     deployed = inputs["deployed"]
+    front, alerts = (TERRAFORM.with_name(f"{name}.tf").read_text() for name in ("front", "alerts"))
+    assert front.count("\n  rule {") == deployed["rules"]
+    conditions = alerts.count("      aligner  ") + 1  # one of them tells of silence, too
+    assert conditions == deployed["alert_conditions"]
     assert (
         len(re.findall(r"^ +min_instances += 1\b", text, re.MULTILINE))
         == (deployed["warm_functions"])

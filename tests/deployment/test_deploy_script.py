@@ -21,6 +21,12 @@ SECRETS = {
 ENVIRONMENT = {
     **SECRETS,
     "SUPABASE_PROJECT_REF": "abcdefghijklmnopqrst",
+    "SUPABASE_AUTH_SITE_URL": "https://app.example.com",
+    "SUPABASE_AUTH_REDIRECT_URL": "https://app.example.com/invitation**",
+    "SMTP_HOST": "smtp.example.com",
+    "SMTP_USER": "faregate",
+    "SMTP_FROM_ADDRESS": "billing@example.com",
+    "SMTP_FROM_NAME": "Example & Sons",
     "SMOKE_TEST_PAUSE_SECONDS": "0",
 }
 # What tells one step from another, in order.
@@ -49,14 +55,17 @@ class Deployment:
     def __init__(self, folder: Path, commands: Commands) -> None:
         (folder / "terraform" / "environments").mkdir(parents=True)
         (folder / "terraform" / "environments" / "staging.tfvars").write_text(
-            'project = "acme-billing"\nregion  = "europe-west1"\ndomain  = "api.example.com"\n'
+            'project = "acme-billing" # not "acme"\n'
+            'region  = "europe-west1"\ndomain  = "api.example.com"\n'
         )
-        (folder / "infra").symlink_to(paths.ROOT / "infra")
+        for name in ("infra", "supabase"):
+            (folder / name).symlink_to(paths.ROOT / name)
         self.script, self.commands = str(folder / "infra" / "deploy.sh"), commands
         commands.answer("output -raw repository", IMAGES)
         commands.answer("output -raw image$", BEFORE)
         commands.answer("output -raw source_bucket", "acme-billing-source")
         commands.answer("output -raw builder", "builder@acme-billing.iam.gserviceaccount.com")
+        commands.answer("output -raw address", "203.0.113.7")
         commands.answer("infra.build_source", f".local/build/functions-{HASH}.zip")
         commands.answer("docker images describe", f"sha256:{'b' * 64}")
         commands.answer("secrets list", "database-url")
@@ -113,6 +122,7 @@ def test_the_image_is_built_once_by_its_builder(deployment: Deployment) -> None:
     (built,) = deployment.commands.lines("builds submit")
     assert f"_IMAGE={IMAGES}/functions:{HASH}" in built
     assert "serviceAccounts/builder@acme-billing.iam.gserviceaccount.com" in built
+    assert "--gcs-source-staging-dir=gs://acme-billing-source/" in built  # where it may read
 
 
 def test_the_same_functions_are_not_built_again(deployment: Deployment) -> None:
@@ -134,12 +144,24 @@ def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> N
         assert told, f"{step} does not follow {before}"
 
 
-def test_the_first_deployment_makes_what_the_others_find(deployment: Deployment) -> None:
-    deployment.commands.fail(r"output -raw image$")
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        pytest.param("", 1, id="it broke off before"),
+        pytest.param("Warning: No outputs found", 0, id="the state is empty"),
+    ],
+)
+def test_the_first_deployment_makes_what_the_others_find(
+    deployment: Deployment, told: str, status: int
+) -> None:
+    deployment.commands.answers.insert(0, (r"output -raw image$", told, status, None))
     deployment.commands.fail("docker images describe", times=1)
-    assert deployment.run("staging").returncode == 0
+    done = deployment.run("staging")
+    assert done.returncode == 0
     foundation, everything = deployment.applied
     assert "-target=module.foundation" in foundation
+    assert "-target=google_compute_global_address.front" in foundation
+    assert "Set the DNS record now: api.example.com A 203.0.113.7" in done.stdout
     assert "-target" not in everything
 
 
@@ -190,6 +212,14 @@ def test_who_lets_anybody_in_is_rolled_back(deployment: Deployment) -> None:
     assert len(deployment.applied) == 2
 
 
+def test_what_is_tried_says_how_long_it_is(deployment: Deployment) -> None:
+    assert deployment.run("staging").returncode == 0
+    tried = deployment.commands.lines("curl ")
+    assert len(tried) == 4
+    for line in tried:  # Google's front answers a POST without it with 411
+        assert "--header Content-Length:0" in line
+
+
 def test_a_slow_start_is_no_failure(deployment: Deployment) -> None:
     deployment.commands.fail("curl .*/health", times=5)
     assert deployment.run("staging").returncode == 0
@@ -229,9 +259,11 @@ def test_whatever_else_is_asked_tells_how_to(deployment: Deployment, arguments: 
     assert deployment.commands.calls == []
 
 
-@pytest.mark.parametrize("setting", ["SUPABASE_PROJECT_REF", "SUPABASE_ACCESS_TOKEN"])
+@pytest.mark.parametrize("setting", sorted(ENVIRONMENT.keys() - {"SMOKE_TEST_PAUSE_SECONDS"}))
 def test_what_the_steps_need_is_asked_first(deployment: Deployment, setting: str) -> None:
-    assert deployment.run("staging", **{setting: ""}).returncode != 0
+    done = deployment.run("staging", **{setting: ""})
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"not in the environment: {setting}\n")
     assert deployment.commands.calls == []
 
 

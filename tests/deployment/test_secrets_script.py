@@ -14,6 +14,8 @@ def test_what_has_no_value_is_named(commands: Commands) -> None:
     commands.have("stripe-secret-key")
     done = commands.run([SCRIPT, "missing"])
     assert (done.returncode, done.stdout.split()) == (1, ["database-url", "token-signing-key"])
+    # A secret's whole name begins with its project; `put` is told the last part.
+    assert "--format=value(name.basename())" in commands.lines("secrets list")[0]
 
 
 def test_nothing_is_missing_when_all_have_a_value(commands: Commands) -> None:
