@@ -2,11 +2,12 @@
 
 import re
 from hashlib import sha256
+from ipaddress import ip_address
 from secrets import token_urlsafe
 from typing import Annotated, NamedTuple
 from uuid import UUID
 
-from fastapi import Depends, Header, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from faregate.backends.tokens import InvokerTokens, UserTokens
@@ -14,7 +15,9 @@ from faregate.errors import FaregateError
 from faregate.function import use
 
 Caller = dict[str, str | None]
-"""{"passport_hash": hex} or {"user_id": uuid}, with "organization_id": uuid or None: p_caller."""
+"""{"passport_hash": hex} or {"user_id": uuid}, with "organization_id": uuid or None and where from,
+"ip": p_caller. "goes_on": policies were asked already.
+"""
 
 _PASSPORT = re.compile(r"fg_live_[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -57,7 +60,24 @@ async def user(bearer: Bearer, tokens: UserTokens = use(UserTokens)) -> UUID:
         raise FaregateError("invalid_token") from error
 
 
+def address(request: Request) -> str | None:
+    """Give the address that a request comes from: what it says itself is not believed.
+
+    Each proxy adds at the end of X-Forwarded-For; whatever came before ours, the caller wrote.
+    """
+    trusted: int = request.app.state.settings.trusted_proxies
+    hops = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+    peer = request.client.host if request.client else ""
+    given = hops[-trusted] if 0 < trusted <= len(hops) else peer
+    try:
+        ip = ip_address(given.strip())
+    except ValueError:
+        return None
+    return str((ip.ipv4_mapped if ip.version == 6 else None) or ip)
+
+
 async def caller(
+    request: Request,
     bearer: Bearer,
     api_key: ApiKey,
     named: Annotated[UUID | None, Header(alias="Faregate-Organization")] = None,
@@ -76,7 +96,8 @@ async def caller(
         proved = {"passport_hash": sha256(key.encode()).hexdigest()}
     else:
         proved = {"user_id": str(await user(bearer, tokens))}
-    return {**proved, "organization_id": str(named) if named else None}
+    organization_id = str(named) if named else None
+    return {**proved, "organization_id": organization_id, "ip": address(request)}
 
 
 async def invoker(
@@ -96,6 +117,11 @@ async def invoker(
         # Where it is given, Cloud Run verifies this one, and nobody the other.
         raise FaregateError("invalid_token")
     await tokens.claims(bearer.credentials)
+
+
+def going_on(caller: Caller) -> Caller:
+    """Give a caller whose request policies have let pass: it is one call, however many SQL has."""
+    return {**caller, "goes_on": "yes"}
 
 
 Customer = Annotated[Caller, Depends(caller)]

@@ -84,12 +84,13 @@ create type billing.caller as (
     permissions text [],
     actor text,
     expires_at timestamptz,
-    user_id uuid
+    user_id uuid,
+    facts jsonb
 );
 comment on type billing.caller is
 'Who calls: the organization they act for, what they may do, their name in the audit log
-(passport:<id> or user:<id>), when their passport ends and the member that they are or whose
-passport it is.';
+(passport:<id> or user:<id>), when their passport ends, the member that they are or whose passport
+it is, and what policies are asked about (null: none is enabled).';
 
 -- billing.note_passport_use: remember that a passport was used. Once a minute is enough to see
 -- that a key is alive, and nobody waits for it.
@@ -211,7 +212,8 @@ begin
         v_membership.permissions,
         'user:' || p_user_id,
         null,
-        p_user_id
+        p_user_id,
+        null
     )::billing.caller;
 end
 $$;
@@ -219,13 +221,17 @@ $$;
 -- billing.authenticate: who calls, or a refusal. The first line
 -- of every function a customer can reach.
 --
--- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid}, and which
--- organization they named: "organization_id": uuid|null. A passport knows its own; whoever names
--- another has mixed up their keys.
+-- p_caller is what the HTTP function proved: {"passport_hash": hex} or {"user_id": uuid}, which
+-- organization they named: "organization_id": uuid|null, and where they call from: "ip". A passport
+-- knows its own organization; whoever names another has mixed up their keys.
+--
+-- Policies are asked whether the call may be; not when it "goes_on" with what another call of the
+-- same request has begun. They know it by the name of the function of api.
 --
 -- Raises  FG401 invalid_passport  unknown, expired or revoked: all the same to the outside
 --         FG403 not_registered, FG400 organization_required, FG404 organization_not_found
 --         FG403 permission_denied  the caller lacks p_permission; detail names it
+--         FG403 policy_denied, FG429 rate_limited
 create function billing.authenticate(p_caller jsonb, p_permission text)
 returns billing.caller
 language plpgsql
@@ -236,17 +242,20 @@ declare
     v_now timestamptz;
     v_passport_id uuid;
     v_last_used_at timestamptz;
+    v_is_ruled boolean;
+    v_stack text;
 begin
     if p_caller ? 'passport_hash' then
         -- On the path of every call, so it is one statement.
         v_now := billing.now();
         select
             p.organization_id, o.plan_id, p.permissions, 'passport:' || p.id, p.expires_at,
-            p.user_id, p.id, u.last_used_at
+            p.user_id, p.id, u.last_used_at,
+            exists (select from billing.policies as r where r.is_enabled)
         into
             v_caller.organization_id, v_caller.plan_id, v_caller.permissions, v_caller.actor,
             v_caller.expires_at, v_caller.user_id,
-            v_passport_id, v_last_used_at
+            v_passport_id, v_last_used_at, v_is_ruled
         from billing.passports as p
         inner join billing.organizations as o on o.id = p.organization_id
         left join billing.passport_uses as u
@@ -267,12 +276,22 @@ begin
         v_caller := billing.caller_by_user(
             (p_caller ->> 'user_id')::uuid, (p_caller ->> 'organization_id')::uuid
         );
+        v_is_ruled := exists (select from billing.policies as r where r.is_enabled);
     end if;
     if not p_permission = any(v_caller.permissions) then
         raise exception using
             errcode = 'FG403',
             message = 'permission_denied',
             detail = jsonb_build_object('permission', p_permission)::text;
+    end if;
+    if v_is_ruled and not p_caller ? 'goes_on' then
+        get diagnostics v_stack = pg_context;
+        v_caller.facts := billing.call_facts(
+            v_caller.organization_id, v_caller.plan_id, p_permission,
+            substring(v_stack from '\mapi\.(\w+)\('), v_caller.actor,
+            (p_caller ->> 'ip')::inet, billing.now()
+        );
+        perform billing.tell_headers(billing.check_policies(v_caller.facts, false));
     end if;
     return v_caller;
 end
@@ -502,6 +521,9 @@ begin
     passport := billing.write_passport(
         v_caller, v_old.name, v_old.permissions,
         least(v_old.expires_at, v_caller.expires_at), p_key_hash, p_key_prefix
+    );
+    perform billing.inherit_spend_caps(
+        v_caller.organization_id, p_passport_id, passport.id, v_caller.actor
     );
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
     values (

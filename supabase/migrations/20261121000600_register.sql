@@ -337,7 +337,7 @@ begin
         billing.write_passport(
             row(
                 v_organization_id, p_plan_id, array['read', 'write', 'billing'],
-                v_caller.actor, null, null
+                v_caller.actor, null, null, null
             )::billing.caller,
             'first passport', array['read', 'write', 'billing'], null, p_key_hash, p_key_prefix
         )
@@ -374,7 +374,7 @@ declare
 begin
     perform billing.write_passport(
         row(
-            v_id, 'admin', array['read', 'write', 'billing', 'admin'], 'operator', null, null
+            v_id, 'admin', array['read', 'write', 'billing', 'admin'], 'operator', null, null, null
         )::billing.caller,
         'operator', array['read', 'write', 'billing', 'admin'], null,
         encode(p_key_hash, 'hex'), p_key_prefix

@@ -354,6 +354,14 @@ begin
             v_now + make_interval(secs => p_heartbeat_timeout_seconds)
         )
     );
+    perform billing.check_spending(
+        v_caller,
+        v_caller.organization_id,
+        jsonb_build_object(
+            'tier', p_tier,
+            'amount_micros', billing.session_cost(v_price.price_micros, v_now, v_paid_until)
+        )
+    );
     insert into billing.sessions (
         organization_id, id, name, workspace_id, preset, tier, price_id, hourly_price_micros,
         window_seconds, started_at, expires_at, heartbeat_timeout_seconds, last_heartbeat_at,

@@ -144,6 +144,25 @@ begin
 end
 $$;
 
+-- billing.check_storage_spending: ask the policies about what is held for a storage resource.
+--
+-- Raises  as billing.check_policies
+create function billing.check_storage_spending(p_caller billing.caller, p_storage_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing.check_spending(
+        p_caller,
+        p_caller.organization_id,
+        jsonb_build_object('amount_micros', h.amount_micros - h.captured_micros)
+    )
+    from billing.holds as h
+    where h.organization_id = p_caller.organization_id and h.id = p_storage_id;
+end
+$$;
+
 -- billing.default_region: where storage of a kind is rented when nobody chose.
 create function billing.default_region(p_kind billing.storage_kind)
 returns text
@@ -283,6 +302,7 @@ begin
         p_size_gb, p_name, p_workspace_id, p_soft_delete_days, p_delete_after_days, 0,
         v_caller.actor
     );
+    perform billing.check_storage_spending(v_caller, v_id);
     insert into billing.audit_log (organization_id, actor, action, subject_id)
     values (v_caller.organization_id, v_caller.actor, 'create_storage', v_id);
     select v.* into storage
@@ -464,6 +484,7 @@ begin
     );
     if p_size_gb > v_storage.size_gb then
         perform billing.hold_storage_size(v_caller.organization_id, p_storage_id, p_size_gb);
+        perform billing.check_storage_spending(v_caller, p_storage_id);
     end if;
     update billing.storage as s
     set

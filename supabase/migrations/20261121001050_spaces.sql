@@ -500,6 +500,10 @@ begin
         billing.charge_purchase(v_caller.organization_id, v_price.price_micros),
         v_caller.actor
     );
+    perform billing.check_spending(
+        v_caller, v_caller.organization_id,
+        jsonb_build_object('amount_micros', v_price.price_micros)
+    );
     select v.* into purchase
     from api.purchases as v
     where v.organization_id = v_caller.organization_id and v.id = v_id;

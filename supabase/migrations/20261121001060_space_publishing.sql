@@ -307,7 +307,7 @@ begin
     end if;
     v_space := billing.lock_space(v_caller, p_slug);
     if v_space.publisher_id is distinct from v_caller.organization_id then
-        perform billing.authenticate(p_caller, 'admin');
+        perform billing.authenticate(p_caller || '{"goes_on": "yes"}', 'admin');
     end if;
     if v_space.status not in ('in_review', 'published') then
         raise exception using errcode = 'FG409', message = 'space_not_published';

@@ -228,6 +228,9 @@ begin
         s.organization_id, s.id, s.used_bytes, v_caller.actor
     from billing.storage as s
     where s.organization_id = v_space.source_organization_id and s.id = v_space.source_storage_id;
+    perform billing.check_storage_spending(v_caller, c.storage_id)
+    from billing.clones as c
+    where c.organization_id = v_caller.organization_id and c.id = v_id;
     select v.* into clone
     from api.clones as v
     where v.organization_id = v_caller.organization_id and v.id = v_id;

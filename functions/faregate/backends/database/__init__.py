@@ -41,8 +41,14 @@ class Database:
 def refusal(state: str | None, code: str | None, detail: str | None) -> FaregateError | None:
     """Give what SQL refused with: an SQLSTATE FGnnn, a code of PROBLEMS and a JSON detail."""
     if state and state.startswith("FG") and code in PROBLEMS:
-        return FaregateError(code, json.loads(detail or "{}"))
+        told = json.loads(detail or "{}")
+        return FaregateError(code, told, dict(header_list(told.pop("headers", []))))
     return None
+
+
+def header_list(told: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Give the headers that SQL tells of, each in an object of its own, as PostgREST takes them."""
+    return [header for each in told for header in each.items()]
 
 
 def jsonb(document: dict[str, Any]) -> str:

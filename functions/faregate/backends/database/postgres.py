@@ -1,6 +1,7 @@
 """Postgres, through a pooler: one call is one function of schema api and one transaction."""
 
 import asyncio
+import json
 from functools import cache
 from typing import Any, LiteralString
 
@@ -8,8 +9,9 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from faregate.backends.database import Database, Row, jsonb, refusal
+from faregate.backends.database import Database, Row, header_list, jsonb, refusal
 from faregate.errors import FaregateError
+from faregate.headers import add_header
 from faregate.settings import DatabaseSettings
 from faregate.trace import span
 
@@ -55,13 +57,26 @@ class Postgres(Database):
         try:
             await self._open()
             connection = await self._pool.getconn()
+            notices: list[str] = []
+
+            def note(notice: psycopg.errors.Diagnostic) -> None:
+                if notice.message_primary == "headers":
+                    notices.append(notice.message_detail or "[]")
+
+            connection.add_notice_handler(note)
             try:
                 cursor = await connection.execute(query, values)
-                return await cursor.fetchall()
+                rows = await cursor.fetchall()
             finally:
+                connection.remove_notice_handler(note)
                 await self._pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise _translate(error) from error
+        # Only now: what failed has told nothing.
+        for notice in notices:
+            for name, value in header_list(json.loads(notice)):
+                add_header(name, value)
+        return rows
 
     async def _open(self) -> None:
         # On the first request, not at import: an instance that only starts costs no connection.

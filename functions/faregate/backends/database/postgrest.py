@@ -11,6 +11,7 @@ import httpx
 
 from faregate.backends.database import Database, Row, jsonb, refusal
 from faregate.errors import FaregateError
+from faregate.headers import add_header
 from faregate.settings import DatabaseSettings
 from faregate.trace import span
 
@@ -27,6 +28,7 @@ _CONNECT_SECONDS = 4
 _CODE = re.compile(r"[0-9A-Z]{5}|PGRST\w+")
 # Nothing was done, and the same call may succeed. By class: connections, logins, conflicts,
 # resources, locks, statements whose time is up, the system; PostgREST's own connections.
+_HANDED_ON = {"ratelimit", "ratelimit-policy"}
 _PASSING = re.compile(r"(08|28|40|53|55|57|58)...|PGRST00\d")
 
 
@@ -73,6 +75,7 @@ class Postgrest(Database):
         return httpx.AsyncClient(
             timeout=httpx.Timeout(_CALL_SECONDS, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            event_hooks={"response": [_hand_on]},
         )
 
     @cached_property
@@ -109,6 +112,13 @@ class Postgrest(Database):
         from postgrest.types import CountMethod
 
         return await self._client.rpc(function, body, count=CountMethod.exact).execute()
+
+
+async def _hand_on(answer: httpx.Response) -> None:
+    """Hand on the headers that SQL has for our caller: PostgREST's client drops them."""
+    for name, value in answer.headers.multi_items():
+        if name in _HANDED_ON:
+            add_header(name, value)
 
 
 def _json(value: object) -> object:
