@@ -41,11 +41,13 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the package has it: which names mean it, and what it costs since when."""
+    """A model as the package has it: its names, what it costs since when, how much it takes."""
 
     names: list[str]
     pattern: str | None
     versions: list[tuple[datetime, Tiers]]
+    context_tokens: int | None = None
+    is_deprecated: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,13 @@ def listed() -> Iterator[tuple[Key, Model]]:
             names, patterns = _names(model.match)
             yield (
                 (provider.id, model.id),
-                Model(sorted(names), "|".join(patterns) or None, list(_versions(model))),
+                Model(
+                    sorted(names),
+                    "|".join(patterns) or None,
+                    list(_versions(model)),
+                    model.context_window,
+                    bool(model.deprecated),
+                ),
             )
 
 
@@ -253,10 +261,14 @@ def _replace_names(connection: psycopg.Connection[Any], models: Mapping[Key, Mod
             [(each.id, each.fallback_model_providers or []) for each in data.providers],
         )
         cursor.executemany(
-            "insert into billing.provider_models (provider_id, id, position, names, pattern)"
-            " values (%s, %s, %s, %s, %s)",
+            "insert into billing.provider_models"
+            " (provider_id, id, position, names, pattern, context_tokens, is_deprecated)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
             [
-                (*key, position, model.names, model.pattern)
+                (
+                    *(*key, position, model.names, model.pattern),
+                    *(model.context_tokens, model.is_deprecated),
+                )
                 for position, (key, model) in enumerate(models.items())
             ],
         )

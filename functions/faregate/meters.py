@@ -1,6 +1,9 @@
 """What usage is counted in: wholes include their parts, as OpenTelemetry counts."""
 
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
 
 _INPUT = frozenset({"input_tokens"})
 _OUTPUT = frozenset({"output_tokens"})
@@ -49,3 +52,42 @@ def too_small_whole(quantities: Mapping[str, float]) -> str | None:
         if round(rests[meter], 6) < 0:
             return meter
     return None
+
+
+def _check_decimals(quantity: float) -> float:
+    if round(quantity, 6) != quantity:
+        raise ValueError("must not have more than six decimals")
+    return quantity
+
+
+def _check_wholes(quantities: dict[str, float]) -> dict[str, float]:
+    if whole := too_small_whole(quantities):
+        raise ValueError(f"{whole} must not be less than its parts")
+    return quantities
+
+
+Text = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+"""What others call something: a source, an event, a model."""
+
+Feature = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
+"""What of the product is used."""
+
+Provider = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+"""Who sells a model."""
+
+Meter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""What is counted."""
+
+Quantity = Annotated[
+    Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)],
+    Field(ge=0, le=10**12),
+    AfterValidator(_check_decimals),
+]
+"""How much of a meter."""
+
+Quantities = Annotated[
+    dict[Meter, Quantity], Field(min_length=1, max_length=32), AfterValidator(_check_wholes)
+]
+"""How much of each meter; wholes include their parts."""

@@ -57,6 +57,12 @@ Usd = Annotated[
 ]
 """An amount in an answer: µ$ inside, a decimal string in USD outside."""
 
+ExactUsd = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "pattern": r"^-?\d+\.\d{6,}$", "examples": ["0.0000375"]}),
+]
+"""An amount in an answer that is not rounded to µ$: SQL writes it."""
+
 _GIVEN = WithJsonSchema(
     {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$", "examples": ["0.25"]}
 )

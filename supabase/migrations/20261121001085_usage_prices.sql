@@ -55,6 +55,8 @@ create table billing.provider_models (
     position integer not null,
     names text[] not null,
     pattern text,
+    context_tokens bigint,
+    is_deprecated boolean not null default false,
     primary key (provider_id, id)
 );
 alter table billing.provider_models enable row level security;
@@ -68,6 +70,10 @@ comment on column billing.provider_models.position is
 comment on column billing.provider_models.names is 'Names that mean it, in lower case.';
 comment on column billing.provider_models.pattern is
 'A regular expression of other names that mean it, in lower case; null: there are none.';
+comment on column billing.provider_models.context_tokens is
+'How many tokens of input and output together it takes; null: it is not known.';
+comment on column billing.provider_models.is_deprecated is
+'Whether its provider is about to sell it no more.';
 
 create table billing.model_names (
     provider_id text not null,
@@ -144,6 +150,8 @@ create table billing.usage_rates (
     model_id text,
     markup numeric,
     may_be_below_cost boolean not null default false,
+    is_tiered boolean not null default false,
+    is_end boolean not null default false,
     effective_at timestamptz not null,
     created_by text not null,
     constraint usage_rates_scope_key unique nulls not distinct (
@@ -153,13 +161,15 @@ create table billing.usage_rates (
     constraint usage_rates_model_has_provider check (model_id is null or provider_id is not null),
     constraint usage_rates_markup_covers_cost check (
         markup between 0 and 1000 and (markup >= 1 or may_be_below_cost)
-    )
+    ),
+    constraint usage_rates_tiers_may_be_below_cost check (not is_tiered or may_be_below_cost)
 );
 alter table billing.usage_rates enable row level security;
 create index usage_rates_organization_id on billing.usage_rates (organization_id)
 where organization_id is not null;
 create index usage_rates_plan_id on billing.usage_rates (plan_id);
 create index usage_rates_effective_at on billing.usage_rates (effective_at);
+create index usage_rates_ends on billing.usage_rates (effective_at) where is_end;
 comment on table billing.usage_rates is
 'What usage costs a customer: a markup on its cost, own prices per unit (usage_rate_units), or both.
 Of those that fit an event the closest counts: one of its organization before one of its plan before
@@ -176,6 +186,10 @@ comment on column billing.usage_rates.markup is
 'What the cost is multiplied by: 1.25 adds a quarter; null: only its own units count.';
 comment on column billing.usage_rates.may_be_below_cost is
 'Whether a price below the cost is meant; otherwise such an event waits for a person.';
+comment on column billing.usage_rates.is_tiered is
+'Whether some of its prices depend on what was used before in the month (usage_rate_tiers).';
+comment on column billing.usage_rates.is_end is
+'Whether it only ends the one for the same before it, so that the next closest counts again.';
 comment on column billing.usage_rates.effective_at is
 'From then on (UTC) it counts, until a later row for the same does.';
 comment on column billing.usage_rates.created_by is
@@ -195,10 +209,63 @@ comment on table billing.usage_rate_units is
 comment on column billing.usage_rate_units.rate_id is 'The rate that it belongs to.';
 comment on column billing.usage_rate_units.meter is 'What is counted.';
 comment on column billing.usage_rate_units.unit_price_usd is
-'What one costs the customer, in USD; null: a whole includes it.';
+'What one costs the customer, in USD; null: nothing by itself.';
 comment on column billing.usage_rate_units.adds_usd is
 'What one more of it adds to the price in USD beyond what the wholes that it is part of count
 already.';
+
+create type billing.tier_kind as enum ('graduated', 'volume', 'package');
+comment on type billing.tier_kind is
+'graduated: what lies in a tier has its price. volume: all have the price of the tier that their
+number lies in. package: each that is begun has a price.';
+
+create table billing.usage_rate_tiers (
+    rate_id uuid not null,
+    meter text not null,
+    above numeric not null,
+    kind billing.tier_kind not null,
+    unit_price_usd numeric not null,
+    package_size numeric,
+    primary key (rate_id, meter, above),
+    constraint usage_rate_tiers_not_negative check (above >= 0 and unit_price_usd >= 0),
+    constraint usage_rate_tiers_packages_have_a_size check (
+        (kind = 'package') = (package_size is not null) and package_size > 0
+    )
+);
+alter table billing.usage_rate_tiers enable row level security;
+comment on table billing.usage_rate_tiers is
+'Prices that depend on how much of a meter an organization has used by this rate in the calendar
+month (UTC) before: an event costs what it adds to the price of all. Append-only. No foreign key,
+either.';
+comment on column billing.usage_rate_tiers.rate_id is 'The rate that it belongs to.';
+comment on column billing.usage_rate_tiers.meter is
+'What is counted. No other price of the rate is for a part or a whole of it.';
+comment on column billing.usage_rate_tiers.above is
+'For what is above this, up to and with the next row of the meter.';
+comment on column billing.usage_rate_tiers.kind is 'What a tier''s price is for.';
+comment on column billing.usage_rate_tiers.unit_price_usd is
+'What one costs the customer, or one package, in USD.';
+comment on column billing.usage_rate_tiers.package_size is
+'How many are in a package; null: it is none.';
+
+create table billing.rate_totals (
+    organization_id uuid not null,
+    rate_id uuid not null,
+    meter text not null,
+    month_start date not null,
+    quantity numeric not null,
+    primary key (organization_id, rate_id, meter, month_start),
+    constraint rate_totals_not_negative check (quantity >= 0)
+);
+alter table billing.rate_totals enable row level security;
+comment on table billing.rate_totals is
+'How much was used by a rate with tiers. Whoever writes it has locked the wallet.';
+comment on column billing.rate_totals.organization_id is 'The organization it belongs to.';
+comment on column billing.rate_totals.rate_id is 'The rate that it was used by.';
+comment on column billing.rate_totals.meter is 'What was counted.';
+comment on column billing.rate_totals.month_start is
+'The first day of the month (UTC) that it was used in.';
+comment on column billing.rate_totals.quantity is 'How much was used.';
 
 create table billing.usage_policies (
     id uuid primary key default billing.uuidv7(),
@@ -245,6 +312,10 @@ for each statement execute function billing.refuse_change();
 create trigger usage_rate_units_append_only before update or delete on billing.usage_rate_units
 for each row execute function billing.refuse_change();
 create trigger usage_rate_units_no_truncate before truncate on billing.usage_rate_units
+for each statement execute function billing.refuse_change();
+create trigger usage_rate_tiers_append_only before update or delete on billing.usage_rate_tiers
+for each row execute function billing.refuse_change();
+create trigger usage_rate_tiers_no_truncate before truncate on billing.usage_rate_tiers
 for each statement execute function billing.refuse_change();
 
 -- What providers take plus a part, less for those who commit themselves.
@@ -316,20 +387,181 @@ begin
 end
 $$;
 
--- billing.add_usage_rate: one more rate, with its own prices {meter: USD per unit} or without.
+-- billing.add_usage_rate: one more rate, with its own prices or without: {meter: USD per unit}, or
+-- instead of USD {kind, tiers: [{up_to, unit_price}]} or {kind, size, price}. A request of itself
+-- is free here, too, where nothing else is said.
+--
+-- Raises  FG400 below_cost_not_meant  its markup is below 1, or it has tiers, by which a single
+--                                     event may be free, and it does not say so
+--         FG400 tiers_overlap         a meter with tiers, and a part or a whole of it, have prices
 create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices jsonb)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_tiered text[] := array(
+        select p.key
+        from jsonb_each(p_prices) as p
+        where jsonb_typeof(p.value) = 'object'
+    );
 begin
+    p_rate.is_end := coalesce(p_rate.is_end, false);
+    p_rate.is_tiered := v_tiered <> '{}';
+    p_rate.may_be_below_cost := coalesce(p_rate.may_be_below_cost, false);
+    if not p_rate.may_be_below_cost and (p_rate.is_tiered or p_rate.markup < 1) then
+        raise exception using errcode = 'FG400', message = 'below_cost_not_meant';
+    elsif exists (
+        select
+        from billing.meter_parts as m
+        where p_prices ? m.part and p_prices ? m.whole
+            and (m.part = any(v_tiered) or m.whole = any(v_tiered))
+    ) then
+        raise exception using errcode = 'FG400', message = 'tiers_overlap';
+    end if;
     insert into billing.usage_rates
     select (p_rate).*;
     insert into billing.usage_rate_units (rate_id, meter, unit_price_usd, adds_usd)
-    select p_rate.id, u.meter, u.unit_price_usd, u.adds_usd
-    from billing.usage_units('{"requests": 0}' || p_prices) as u
-    where p_prices <> '{}';
+    select
+        p_rate.id,
+        u.meter,
+        case when u.meter <> all(v_tiered) then u.unit_price_usd end,
+        u.adds_usd
+    from billing.usage_units(
+        (
+            select
+                coalesce(
+                    jsonb_object_agg(
+                        p.key, case when p.key = any(v_tiered) then '0' else p.value end
+                    ),
+                    '{}'
+                )
+            from jsonb_each(p_prices) as p
+        )
+    ) as u
+    union all
+    select p_rate.id, 'requests', null, 0
+    where p_prices <> '{}' and not p_prices ? 'requests';
+    insert into billing.usage_rate_tiers (
+        rate_id, meter, above, kind, unit_price_usd, package_size
+    )
+    select
+        p_rate.id,
+        p.key,
+        coalesce(
+            lag((t.value ->> 'up_to')::numeric) over (partition by p.key order by t.ordinality), 0
+        ),
+        (p.value ->> 'kind')::billing.tier_kind,
+        coalesce(t.value ->> 'unit_price', t.value ->> 'price')::numeric,
+        (t.value ->> 'size')::numeric
+    from jsonb_each(p_prices) as p
+    cross join lateral jsonb_array_elements(
+        coalesce(p.value -> 'tiers', jsonb_build_array(p.value))
+    ) with ordinality as t
+    where p.key = any(v_tiered);
 end
+$$;
+
+create type billing.tiered_usage as (
+    index integer,
+    organization_id uuid,
+    rate_id uuid,
+    month_start date,
+    quantities jsonb,
+    counted integer
+);
+comment on type billing.tiered_usage is
+'An event by a rate with tiers, and the month (UTC) that it counts in. counted: 1, or -1 where it no
+longer counts.';
+
+-- billing.tiered_amounts: how much of which meters with tiers these events count. One is a request,
+-- unless it says how many.
+create function billing.tiered_amounts(p_events billing.tiered_usage[])
+returns table (
+    index integer,
+    organization_id uuid,
+    rate_id uuid,
+    meter text,
+    month_start date,
+    quantity numeric
+)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        e.index,
+        e.organization_id,
+        e.rate_id,
+        m.meter,
+        e.month_start,
+        e.counted * coalesce((e.quantities -> m.meter)::numeric, (m.meter = 'requests')::integer)
+    from unnest(p_events) as e
+    cross join lateral (
+        select distinct t.meter
+        from billing.usage_rate_tiers as t
+        where t.rate_id = e.rate_id
+    ) as m;
+$$;
+
+-- billing.tier_prices: what these events cost by tiers, one after the other in the order of their
+-- index, after all that was counted before: {index: USD}. Below 0 where a larger volume has a lower
+-- price, or less is counted than before.
+create function billing.tier_prices(p_events billing.tiered_usage[])
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with tiers as (
+        select t.*, lead(t.above, 1, 'infinity') over (
+            partition by t.rate_id, t.meter order by t.above
+        ) as up_to
+        from billing.usage_rate_tiers as t
+        where t.rate_id in (select e.rate_id from unnest(p_events) as e)
+    ),
+    positions as (
+        select
+            a.index,
+            a.rate_id,
+            a.meter,
+            coalesce(t.quantity, 0) + sum(a.quantity) over up_to_here - a.quantity as before,
+            coalesce(t.quantity, 0) + sum(a.quantity) over up_to_here as after
+        from billing.tiered_amounts(p_events) as a
+        left join billing.rate_totals as t
+            on t.organization_id = a.organization_id
+            and t.rate_id = a.rate_id
+            and t.meter = a.meter
+            and t.month_start = a.month_start
+        window up_to_here as (
+            partition by a.organization_id, a.rate_id, a.meter, a.month_start
+            order by a.index
+        )
+    ),
+    prices as (
+        select
+            p.index,
+            sum(
+                t.unit_price_usd * case t.kind
+                    when 'graduated' then
+                        least(greatest(p.after, t.above), t.up_to)
+                        - least(greatest(p.before, t.above), t.up_to)
+                    when 'volume' then
+                        case when p.after > t.above and p.after <= t.up_to then p.after else 0 end
+                        - case
+                            when p.before > t.above and p.before <= t.up_to then p.before
+                            else 0
+                        end
+                    when 'package' then
+                        ceil(p.after / t.package_size) - ceil(p.before / t.package_size)
+                end
+            ) as price_usd
+        from positions as p
+        inner join tiers as t on t.rate_id = p.rate_id and t.meter = p.meter
+        group by p.index
+    )
+    select coalesce(jsonb_object_agg(p.index, p.price_usd), '{}')
+    from prices as p;
 $$;
 
 -- billing.find_model: the model that a name means at a provider, or at one whose models it sells;

@@ -159,6 +159,21 @@ def test_every_name_of_a_model_means_what_the_package_says(ledger: Ledger) -> No
         assert model_id == (expected.id if expected else None), (provider.id, name)
 
 
+def test_how_much_models_take_is_known(ledger: Ledger) -> None:
+    prices.load(ledger.owner)
+    stored = ledger.fetch(
+        "select provider_id, id, context_tokens, is_deprecated from billing.provider_models"
+    )
+    assert sorted(stored, key=str) == sorted(
+        (
+            (provider.id, model.id, model.context_window, bool(model.deprecated))
+            for provider in package.providers
+            for model in provider.models
+        ),
+        key=str,
+    )
+
+
 def test_a_second_load_brings_nothing_new(ledger: Ledger) -> None:
     assert len(prices.load(ledger.owner)) > 2000
     assert prices.load(ledger.owner) == []
