@@ -29,6 +29,7 @@ create type billing.reason as enum (
     'session',
     'capture',
     'usage',
+    'usage_refund',
     'storage',
     'space',
     'space_refund',

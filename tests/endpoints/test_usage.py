@@ -327,3 +327,78 @@ def test_customers_report_no_usage(
     refused = client.get("/v1/usage/reviews", by=customer.passport)
     assert problem(refused, 403, "permission_denied")["permission"] == "admin"
     assert platform.contents() == before
+
+
+def _correction(of: dict[str, Any], **said: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+    return {
+        "organization_id": of["organization_id"],
+        "source": "desk",
+        "id": f"correction-{next(_numbers)}",
+        "corrects": {"source": of["source"], "id": of["id"]},
+    } | said
+
+
+def test_a_correction_amends_or_voids(
+    client: Client, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    first = _event(customer, quantities={"images": 5})
+    amended = _correction(first, quantities={"images": 2}, feature="images")
+    body = {"events": [amended, first, _correction(_event(customer), void=True)]}
+    answer = done(client.post(EVENTS, body, by=operator.passport))
+    assert (answer["accepted"], answer["rejected"]) == (2, 1)
+    assert answer["events"][2]["reason"] == "event_not_found"
+    assert platform.wallet(customer) == (9_800_000, 0)
+    body = {"events": [_correction(first, void=True)]}
+    assert done(client.post(EVENTS, body, by=operator.passport))["accepted"] == 1
+    assert platform.wallet(customer) == (10_000_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "a correction says quantities, or void: true"),
+        ({"quantities": {"images": 1}, "void": True}, "a correction says quantities"),
+        ({"void": False}, "void"),
+        ({"quantities": {}}, "quantities"),
+        ({"void": True, "corrects": {"id": "1"}}, "corrects.source"),
+        ({"quantities": {"input_tokens": 1, "cache_read_tokens": 2}}, "input_tokens must not"),
+        ({"quantities": {"images": 1}, "model": "m"}, "provider and model belong together"),
+    ],
+)
+def test_a_correction_that_is_none(
+    client: Client,
+    operator: Organization,
+    customer: Organization,
+    said: dict[str, Any],
+    message: str,
+) -> None:
+    body = {"events": [_correction(_event(customer), **said)]}
+    (outcome,) = done(client.post(EVENTS, body, by=operator.passport))["events"]
+    assert (outcome["status"], outcome["reason"]) == ("rejected", "invalid_event")
+    assert message in outcome["message"]
+
+
+def test_a_review_is_charged_or_dismissed(
+    client: Client, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    body = {"events": [_event(customer, quantities={"minutes": 1}) for _ in range(2)]}
+    done(client.post(EVENTS, body, by=operator.passport))
+    reviews = done(client.get("/v1/usage/reviews", by=operator.passport))["data"]
+    charge, dismiss = (
+        f"/v1/usage/reviews/{each['id']}/{verb}"
+        for each, verb in zip(reviews, ("charge", "dismiss"), strict=True)
+    )
+    whose = {"organization_id": customer.id}
+    refused = client.post(charge, whose, by=operator.passport)
+    assert problem(refused, 409, "usage_not_ratable")["reason"] == "rate_unknown"
+    refused = client.post(charge, whose | {"price": "10.000001"}, by=operator.passport)
+    problem(refused, 402, "insufficient_credits")
+    charged = done(client.post(charge, whose | {"price": "2.5"}, by=operator.passport))
+    assert (charged["price"], charged["cost"]) == ("2.500000", "0.000000")
+    assert charged["priced_by"].startswith("passport:")
+    assert done(client.post(dismiss, whose, by=operator.passport))["price"] == "0.000000"
+    refused = client.post(dismiss.replace("dismiss", "charge"), whose, by=operator.passport)
+    problem(refused, 409, "review_closed")
+    assert platform.wallet(customer) == (7_500_000, 0)
+    refused = client.post(f"/v1/usage/reviews/{ABSENT}/dismiss", whose, by=operator.passport)
+    problem(refused, 404, "usage_event_not_found")

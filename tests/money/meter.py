@@ -1,6 +1,6 @@
 """Usage as an operator reports it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -30,17 +30,26 @@ class Meter:
         self.ledger = ledger
         self.operator = operator or ledger.create_operator()
 
-    def send(self, *events: Row, is_whole: bool = False, ledger: Ledger | None = None) -> Row:
+    def send(
+        self,
+        *events: Row,
+        corrections: Sequence[Row] = (),
+        is_whole: bool = False,
+        ledger: Ledger | None = None,
+    ) -> Row:
         """Send a batch; give the answer."""
-        numbered = [{"index": index} | each for index, each in enumerate(events)]
+        numbered = [{"index": index} | each for index, each in enumerate((*events, *corrections))]
+        batch = {"events": numbered[: len(events)]}
+        if corrections:
+            batch["corrections"] = numbered[len(events) :]
         return (ledger or self.ledger).call_one(
             "ingest_usage",
             caller=self.operator.caller,
-            batch={"events": numbered},
+            batch=batch,
             is_whole=is_whole,
         )
 
-    def rate(self, prices: Mapping[str, str], **scope: object) -> None:
+    def rate(self, prices: Mapping[str, Any], **scope: object) -> None:
         """Set own prices, for all customers unless a scope is named."""
         rate = {
             "markup": None,

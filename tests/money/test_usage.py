@@ -454,5 +454,16 @@ def test_batches_of_any_size(meter: Meter, ledger: Ledger, number: int) -> None:
     assert (again["accepted"], again["duplicates"], again["rejected"]) == (0, number - 1, 1)
 
 
+def test_more_than_any_wallet_holds_is_refused_alone(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    meter.rate({"images": "10"}, organization_id=customer.id)
+    other = ledger.register()
+    meter.rate({"images": "0.01"}, organization_id=other.id)
+    answer = meter.send(event(customer, quantities={"images": 10**12}), event(other))
+    assert answer["accepted"] == 1
+    assert _reasons(answer) == {0: ("rejected", "insufficient_credits")}
+
+
 def test_an_empty_batch_is_nothing(meter: Meter) -> None:
     assert meter.send() == {"accepted": 0, "duplicates": 0, "rejected": 0, "outcomes": []}

@@ -5,11 +5,9 @@ from uuid import UUID
 
 from fastapi import Query
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     Field,
     SkipValidation,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -20,7 +18,8 @@ from faregate.caller import Customer
 from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, page
 from faregate.errors import FaregateError
 from faregate.function import Answer, Body, new_router, use
-from faregate.meters import too_small_whole
+from faregate.meters import Feature, Provider, Quantities, Text
+from faregate.money import ExactUsd, PositiveAmount
 from faregate.request import StrictRoute
 
 CLOUD_EVENT = "application/cloudevents+json"
@@ -70,25 +69,6 @@ def _from_cloud_event(event: Any) -> Any:  # noqa: ANN401  JSON is anything
 router = new_router("usage", UsageRoute)
 backends = (Database, UserTokens)
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-
-
-def _check_decimals(quantity: float) -> float:
-    if round(quantity, 6) != quantity:
-        raise ValueError("must not have more than six decimals")
-    return quantity
-
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
-Feature = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
-Provider = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-Meter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Quantity = Annotated[
-    Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)],
-    Field(ge=0, le=10**12),
-    AfterValidator(_check_decimals),
-]
-
 
 class UsageEvent(Body):
     """What a customer consumed. organization, source and id name it, forever.
@@ -105,27 +85,58 @@ class UsageEvent(Body):
     provider: Provider | None = None
     model: Text | None = None
     passport_id: UUID | None = None
-    quantities: Annotated[dict[Meter, Quantity], Field(min_length=1, max_length=32)]
+    quantities: Quantities
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.provider is None) != (self.model is None):
             raise ValueError("provider and model belong together")
-        if whole := too_small_whole(self.quantities):
-            raise ValueError(f"{whole} must not be less than its parts")
+        return self
+
+
+class CorrectedEvent(Body):
+    """The event that is corrected, by its name."""
+
+    source: Text
+    id: Text
+
+
+class UsageCorrection(Body):
+    """What an event comes to instead of what it said (quantities), or that it never was (void).
+
+    It has a name of its own. What else it says must be what the event said.
+    """
+
+    organization_id: UUID
+    source: Text
+    id: Text
+    corrects: CorrectedEvent
+    occurred_at: Moment | None = None
+    feature: Feature | None = None
+    provider: Provider | None = None
+    model: Text | None = None
+    passport_id: UUID | None = None
+    quantities: Quantities | None = None
+    void: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.quantities is None) != bool(self.void):
+            raise ValueError("a correction says quantities, or void: true")
+        if (self.provider is None) != (self.model is None):
+            raise ValueError("provider and model belong together")
         return self
 
 
 class UsageBatch(Body):
-    """Up to 1 000 events, of one customer or many. What is wrong with one stops no other."""
+    """Up to 1 000 events, of one customer or many. What is wrong with one stops no other.
+
+    Corrections come after the events, in their order.
+    """
 
     events: Annotated[
-        list[SkipValidation[UsageEvent]],
-        Field(
-            min_length=1,
-            max_length=MAX_EVENTS,
-            json_schema_extra={"items": {"$ref": "#/components/schemas/UsageEvent"}},
-        ),
+        list[SkipValidation[UsageEvent | UsageCorrection]],
+        Field(min_length=1, max_length=MAX_EVENTS),
     ]
 
 
@@ -133,9 +144,13 @@ class UsageOutcome(Answer):
     """What became of the event at this index.
 
     reason: why it was rejected (`invalid_event`, with a message, `organization_not_found`,
-    `organization_closed`, `event_conflict`, `too_late`, `in_the_future`, `insufficient_credits`,
-    `debt_outstanding`), or why an accepted one waits for a person and is not charged
-    (`unknown_model`, `cost_unknown`, `rate_unknown`, `below_cost`).
+    `organization_closed`, `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`,
+    `limit_reached`, `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`,
+    `policy_denied`, `rate_limited`; of a correction also `event_not_found`, `correction_mismatch`
+    (of another time, feature, provider, model or passport than the event), `event_in_review`,
+    `event_voided`, `price_was_named` (by a person: it can only be voided), or why it could not be
+    rated), or why an accepted one waits for a person and is not charged (`unknown_model`,
+    `cost_unknown`, `rate_unknown`, `below_cost`).
     """
 
     index: int
@@ -168,32 +183,68 @@ class UsageReview(Answer):
     reason: str = Field(validation_alias="review")
 
 
-def _read(given: list[Any]) -> tuple[list[dict[str, Any]], list[UsageOutcome]]:
-    """Part events that are what the contract says from those that are not."""
-    events: list[dict[str, Any]] = []
+class ChargeReviewRequest(Body):
+    """Whose event it is; price: what it costs, in USD, instead of what rates say now."""
+
+    organization_id: UUID
+    price: PositiveAmount | None = None
+
+
+class DismissReviewRequest(Body):
+    """Whose event it is."""
+
+    organization_id: UUID
+
+
+class RatedReview(Answer):
+    """What an event came to in the end.
+
+    cost and price: in USD, exactly. priced_by: who named the price, or 0; null: a rate did.
+    sequence: the transaction that paid for it.
+    """
+
+    id: UUID
+    organization_id: UUID
+    source: str
+    event_id: str
+    cost: ExactUsd | None = Field(validation_alias="cost_usd")
+    price: ExactUsd = Field(validation_alias="price_usd")
+    priced_by: str | None
+    sequence: int | None
+
+
+def _read(given: list[Any]) -> tuple[dict[str, Any], list[UsageOutcome]]:
+    """Part a batch of what the contract says from events that are not."""
+    batch: dict[str, list[dict[str, Any]]] = {"events": []}
     refused: list[UsageOutcome] = []
     for index, each in enumerate(given):
         try:
-            event = UsageEvent.model_validate(each)
+            is_correction = isinstance(each, dict) and "corrects" in each
+            event = (UsageCorrection if is_correction else UsageEvent).model_validate(each)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             message = f"{where}: {first['msg']}" if where else str(first["msg"])
             refused.append(_refused(index, "invalid_event", message))
         else:
-            events.append(_row(index, event))
-    return events, refused
+            batch.setdefault("corrections" if is_correction else "events", []).append(
+                _row(index, event)
+            )
+    return batch, refused
 
 
-def _row(index: int, event: UsageEvent) -> dict[str, Any]:
+def _row(index: int, event: UsageEvent | UsageCorrection) -> dict[str, Any]:
     row: dict[str, Any] = {
         "index": index,
         "organization_id": str(event.organization_id),
         "source": event.source,
         "event_id": event.id,
         "feature": event.feature,
-        "quantities": {meter: each for meter, each in event.quantities.items() if each},
     }
+    if event.quantities:
+        row["quantities"] = {meter: each for meter, each in event.quantities.items() if each}
+    if isinstance(event, UsageCorrection):
+        row |= {"corrects_source": event.corrects.source, "corrects_event_id": event.corrects.id}
     if event.occurred_at:
         row["occurred_at"] = event.occurred_at.isoformat()
     if event.provider:
@@ -225,14 +276,13 @@ async def ingest_usage(
     money is short, those are rejected, in order of arrival, that it does not cover. Also takes
     CloudEvents 1.0, one (`application/cloudevents+json`) or a batch
     (`application/cloudevents-batch+json`): `subject` is the organization, `type` the feature,
-    `data` the rest; and gzip. Needs `admin`.
+    `data` the rest; and gzip. An event that says `corrects` amends or voids another one: the
+    difference is charged, or goes back into the grants that paid for it. Needs `admin`.
     """
-    events, refused = _read(list(request.events))
+    batch, refused = _read(list(request.events))
     if all_or_none and refused:
         raise FaregateError("batch_rejected", {"rejected": [each.model_dump() for each in refused]})
-    row = await database.call_one(
-        "ingest_usage", caller=caller, batch={"events": events}, is_whole=all_or_none
-    )
+    row = await database.call_one("ingest_usage", caller=caller, batch=batch, is_whole=all_or_none)
     told = {each["index"]: UsageOutcome.model_validate(each) for each in row["outcomes"]}
     told |= {each.index: each for each in refused}
     return UsageOutcomes(
@@ -256,3 +306,56 @@ async def list_usage_reviews(
     """List events of all customers that could not be rated, newest first. Needs `admin`."""
     rows = await database.call("list_usage_reviews", caller=caller, limit=limit + 1, cursor=cursor)
     return page(UsageReview, rows, limit)
+
+
+@router.post(
+    "/v1/usage/reviews/{event_id}/charge",
+    responses=customer_refuses(
+        *["usage_event_not_found", "usage_not_ratable", "review_closed", "insufficient_credits"],
+        *["debt_outstanding", "organization_closed", "body_too_large", "unsupported_media_type"],
+    ),
+)
+async def charge_usage_review(
+    event_id: UUID,
+    request: ChargeReviewRequest,
+    caller: Customer,
+    database: Database = use(Database),
+) -> RatedReview:
+    """Charge an event that could not be rated, by the rates of its time that are known now.
+
+    Or at a price that you name, where there is none. Once: ask again, and you are told what it came
+    to. Needs `admin`.
+    """
+    return RatedReview.model_validate(
+        await database.call_one(
+            "charge_usage_review",
+            caller=caller,
+            organization_id=request.organization_id,
+            id=event_id,
+            price_micros=request.price,
+        )
+    )
+
+
+@router.post(
+    "/v1/usage/reviews/{event_id}/dismiss",
+    responses=customer_refuses(
+        *["usage_event_not_found", "review_closed", "organization_closed"],
+        *["body_too_large", "unsupported_media_type"],
+    ),
+)
+async def dismiss_usage_review(
+    event_id: UUID,
+    request: DismissReviewRequest,
+    caller: Customer,
+    database: Database = use(Database),
+) -> RatedReview:
+    """Never charge an event that could not be rated: it stays recorded. Needs `admin`."""
+    return RatedReview.model_validate(
+        await database.call_one(
+            "dismiss_usage_review",
+            caller=caller,
+            organization_id=request.organization_id,
+            id=event_id,
+        )
+    )

@@ -1,0 +1,150 @@
+"""backfills: usage of the past over HTTP."""
+
+from typing import Any
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.harness.answers import done, problem
+from tests.harness.client import Client, Load
+from tests.harness.operations import ABSENT
+from tests.harness.platform import Organization, Platform
+
+BACKFILLS = "/v1/usage/backfills"
+
+
+@pytest.fixture
+def client(function: Load) -> Client:
+    return function("backfills")
+
+
+@pytest.fixture
+def operator(platform: Platform) -> Organization:
+    return platform.operator()
+
+
+@pytest.fixture
+def customer(platform: Platform) -> Organization:
+    """A customer with $10, to whom an image costs ten cents."""
+    customer = platform.organization(usd=10)
+    platform.run(
+        "select billing.add_usage_rate(jsonb_populate_record(null::billing.usage_rates, %s),"
+        """ '{"images": "0.1"}')""",
+        Jsonb(
+            {
+                "id": ABSENT,
+                "organization_id": customer.id,
+                "effective_at": "2026-01-02T00:00:00Z",
+                "created_by": "operator",
+            }
+        ),
+    )
+    return customer
+
+
+def _frame(customer: Organization, **said: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+    return {
+        "organization_id": customer.id,
+        "starts_at": "2026-02-01T00:00:00Z",
+        "ends_at": "2026-03-01T00:00:00Z",
+    } | said
+
+
+def _event(number: int, **said: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+    return {
+        "source": "gateway",
+        "id": f"old-{number}",
+        "occurred_at": "2026-02-14T12:00:00Z",
+        "feature": "images",
+        "quantities": {"images": 5},
+    } | said
+
+
+def test_a_backfill_from_its_opening_to_its_end(
+    client: Client, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    opened, again = (
+        client.post(BACKFILLS, _frame(customer), by=operator.passport, repeat="february")
+        for _ in range(2)
+    )
+    backfill = done(opened, 201)
+    assert done(again, 201) == backfill
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (backfill["status"], backfill["replaces_existing"]) == ("open", False)
+    here = f"{BACKFILLS}/{backfill['id']}"
+    late = _event(3, occurred_at="2026-03-01T00:00:00Z")
+    unknown = _event(4, quantities={"unheard_of": 1})
+    batch = {"events": [_event(1), _event(2), _event(2), late, unknown]}
+    answer = done(client.post(f"{here}/events", batch, by=operator.passport))
+    assert answer == {
+        "staged": 3,
+        "duplicate": 1,
+        "rejected": 1,
+        "events": [
+            {"index": 2, "status": "duplicate", "reason": None},
+            {"index": 3, "status": "rejected", "reason": "outside_backfill"},
+        ],
+    }
+    assert platform.wallet(customer) == (10_000_000, 0)
+    closed = done(client.post(f"{here}/close", by=operator.passport))
+    assert (closed["status"], closed["recorded"]) == ("closed", 3)
+    assert platform.wallet(customer) == (9_000_000, 0)
+    assert done(client.get(here, by=operator.passport)) == closed
+    assert done(client.get(f"{here}/rejections", by=operator.passport)) == {"data": []}
+    problem(client.post(f"{here}/events", batch, by=operator.passport), 409, "backfill_closed")
+    reverted = done(client.post(f"{here}/revert", by=operator.passport))
+    assert platform.wallet(customer) == (10_000_000, 0)
+    assert done(client.get(BACKFILLS, by=operator.passport))["data"] == [reverted]
+
+
+def test_a_backfill_that_is_short_says_by_how_much(
+    client: Client, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    backfill = done(client.post(BACKFILLS, _frame(customer), by=operator.passport), 201)
+    here = f"{BACKFILLS}/{backfill['id']}"
+    batch = {"events": [_event(1, quantities={"images": 101})]}
+    done(client.post(f"{here}/events", batch, by=operator.passport))
+    before = platform.contents()
+    told = problem(client.post(f"{here}/close", by=operator.passport), 402, "insufficient_credits")
+    assert (told["required"], told["available"]) == ("10.100000", "10.000000")
+    assert platform.contents() == before
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ends_at": "2026-02-01T00:00:00Z"},
+        {"starts_at": "2026-02-01T00:00:00"},
+        {"replaces_existing": "yes"},
+        {"organization_id": "x"},
+    ],
+)
+def test_a_frame_that_is_none(
+    client: Client, operator: Organization, customer: Organization, said: dict[str, Any]
+) -> None:
+    refused = client.post(BACKFILLS, _frame(customer, **said), by=operator.passport)
+    problem(refused, 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "said", [{"occurred_at": None}, {"provider": "openai"}, {"quantities": {}}, {"void": True}]
+)
+def test_an_event_that_is_none(
+    client: Client, operator: Organization, customer: Organization, said: dict[str, Any]
+) -> None:
+    backfill = done(client.post(BACKFILLS, _frame(customer), by=operator.passport), 201)
+    batch = {"events": [_event(1), _event(2, **said)]}
+    refused = client.post(f"{BACKFILLS}/{backfill['id']}/events", batch, by=operator.passport)
+    problem(refused, 400, "invalid_request")
+
+
+def test_absent_backfills_and_customers(client: Client, operator: Organization) -> None:
+    for verb in ("close", "revert"):
+        refused = client.post(f"{BACKFILLS}/{ABSENT}/{verb}", by=operator.passport)
+        problem(refused, 404, "backfill_not_found")
+    for path in ("", "/rejections"):
+        refused = client.get(f"{BACKFILLS}/{ABSENT}{path}", by=operator.passport)
+        problem(refused, 404, "backfill_not_found")
+    absent = Organization(id=ABSENT, passport="")
+    refused = client.post(BACKFILLS, _frame(absent), by=operator.passport)
+    problem(refused, 404, "organization_not_found")
