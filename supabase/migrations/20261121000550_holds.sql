@@ -298,6 +298,9 @@ begin
     perform billing.open_hold(
         p_organization_id, v_id, 'usage', p_amount_micros, v_expires_at, true, v_expires_at
     );
+    perform billing.check_spending(
+        v_caller, p_organization_id, jsonb_build_object('amount_micros', p_amount_micros)
+    );
     update billing.holds as h
     set description = p_description, opened_by = v_caller.actor
     where h.organization_id = p_organization_id and h.id = v_id;
@@ -318,6 +321,7 @@ comment on function api.open_hold is 'Reserves a customer''s money for an operat
 --
 -- Raises  FG404 hold_not_found, FG409 hold_closed, FG409 idempotency_conflict
 --         FG409 capture_exceeds_hold  detail: held_micros
+--         FG409 hold_of_authorization
 -- Locks   the key, the hold, the wallet.
 create function api.capture_hold(
     p_caller jsonb,
@@ -350,7 +354,15 @@ begin
     end if;
     v_hold := billing.lock_hold(p_organization_id, p_hold_id);
     v_held_micros := v_hold.amount_micros - v_hold.captured_micros;
-    if p_amount_micros > v_held_micros then
+    if exists (
+        select
+        from billing.usage_authorizations as a
+        where a.organization_id = p_organization_id and a.id = p_hold_id
+    )
+    then
+        -- Money for usage is taken with the event that says what it was for.
+        raise exception using errcode = 'FG409', message = 'hold_of_authorization';
+    elsif p_amount_micros > v_held_micros then
         raise exception using
             errcode = 'FG409',
             message = 'capture_exceeds_hold',
@@ -459,6 +471,9 @@ begin
     end if;
     v_hold := billing.lock_hold(p_organization_id, p_hold_id);
     perform billing.hold_with_care(p_organization_id, p_amount_micros);
+    perform billing.check_spending(
+        v_caller, p_organization_id, jsonb_build_object('amount_micros', p_amount_micros)
+    );
     v_expires_at := greatest(
         v_hold.expires_at, billing.now() + make_interval(secs => p_expires_in_seconds)
     );
@@ -548,6 +563,8 @@ declare
     v_due billing.holds[];
     v_hold billing.holds;
 begin
+    -- Once a minute is right for these, too.
+    perform billing.forget_full_buckets(p_limit);
     select array_agg(d.hold order by (d.hold).organization_id) into v_due
     from (
         select h as hold

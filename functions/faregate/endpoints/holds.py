@@ -117,7 +117,9 @@ async def open_hold(
 
 @router.post(
     "/v1/holds/{hold_id}/capture",
-    responses=writes("hold_not_found", "hold_closed", "capture_exceeds_hold"),
+    responses=writes(
+        "hold_not_found", "hold_closed", "capture_exceeds_hold", "hold_of_authorization"
+    ),
 )
 async def capture_hold(
     hold_id: UUID,
