@@ -2,7 +2,19 @@
 
 import sys
 
-from infra.bench import accrual, http, imports, ledger, proof, readers, sweep, usage
+from infra.bench import (
+    accrual,
+    entitlements,
+    http,
+    imports,
+    ledger,
+    proof,
+    readers,
+    sweep,
+    usage,
+    usage_http,
+    usage_reports,
+)
 from infra.bench.report import Line, Plan
 from infra.bench.stage import stage
 from infra.local.progress import run, say, step
@@ -19,6 +31,10 @@ def main() -> None:
             lines += ledger.measure(own)
         with step("usage"):
             lines += usage.measure(own)
+        with step("usage over HTTP"):
+            lines += usage_http.measure(own)
+        with step("entitlements"):
+            lines += entitlements.measure(own)
         with step("sweep"):
             lines += sweep.measure(own)
         with step("accrual"):
@@ -27,6 +43,9 @@ def main() -> None:
             lines += proof.measure(own)
         with step("readers"):
             lines += readers.measure(own)
+        # The last: nobody else wants so many events.
+        with step("reports on usage"):
+            lines += usage_reports.measure(own)
     say("")
     for line in lines:
         line.print()

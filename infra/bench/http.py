@@ -26,7 +26,7 @@ _ROUNDS = 5
 _WARM_UP = 400
 _WEBHOOK_SECRET = "whsec_bench"  # noqa: S105  of servers that live for this run
 
-_FUNCTIONS = paths.ROOT / "functions" / "main.py"
+DEPLOYED = paths.ROOT / "functions" / "main.py"
 
 _TOP_UPS = """
 with top_ups as (
@@ -46,9 +46,9 @@ def measure(stage: Stage) -> list[Line]:
         for path in ("/select", "/hold")
     )
     with (
-        _server(stage, "bare", paths.ROOT / "infra" / "bench" / "bare.py") as bare_port,
-        _server(stage, "sessions", _FUNCTIONS) as sessions_port,
-        _server(stage, "stripe_webhook", _FUNCTIONS) as webhook_port,
+        serve(stage, "bare", paths.ROOT / "infra" / "bench" / "bare.py") as bare_port,
+        serve(stage, "sessions") as sessions_port,
+        serve(stage, "stripe_webhook") as webhook_port,
     ):
         # In turns: what else the machine does in the meantime slows them all.
         rounds = [
@@ -128,8 +128,8 @@ def _webhook(organization_id: str, top_up_id: str) -> bytes:
 
 
 @contextmanager
-def _server(stage: Stage, function: str, source: Path) -> Iterator[int]:
-    """Serve a function as Google's runtime does."""
+def serve(stage: Stage, function: str, source: Path = DEPLOYED) -> Iterator[int]:
+    """Serve a function as Google's runtime does; give its port."""
     port = free_port()
     app = "functions_framework.aio:app"
     # Not this machine's faster event loop: the deployed archive has none.

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter, sleep
 
 import httpx
@@ -22,26 +22,37 @@ async def requests_per_second(
     A request is the whole HTTP/1.1 message. Raises LoadError for an answer with another status.
     """
     numbers = iter(range(number))
-    status = f"HTTP/1.1 {expect} ".encode()
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for each in numbers:
-            writer.write(request(each))
-            head = await reader.readuntil(b"\r\n\r\n")
-            lowered = head.lower()
-            start = lowered.index(b"content-length: ") + 16
-            body = await reader.readexactly(int(lowered[start : lowered.index(b"\r\n", start)]))
-            if not head.startswith(status):
-                raise LoadError(f"{head.decode()}{body.decode()}")
-        writer.close()
-
     async with asyncio.timeout(120):
         started = perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
-                group.create_task(client())
+                group.create_task(send(port, request, numbers, expect=expect))
         return number / (perf_counter() - started)
+
+
+async def send(
+    port: int, request: Callable[[int], bytes], numbers: Iterator[int], *, expect: int
+) -> list[float]:
+    """Send the requests with these numbers, one at a time; give the seconds that each took.
+
+    Raises LoadError for an answer with another status.
+    """
+    took: list[float] = []
+    status = f"HTTP/1.1 {expect} ".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in numbers:
+        message = request(number)
+        began = perf_counter()
+        writer.write(message)
+        head = await reader.readuntil(b"\r\n\r\n")
+        lowered = head.lower()
+        start = lowered.index(b"content-length: ") + 16
+        body = await reader.readexactly(int(lowered[start : lowered.index(b"\r\n", start)]))
+        took.append(perf_counter() - began)
+        if not head.startswith(status):
+            raise LoadError(f"{head.decode()}{body.decode()}")
+    writer.close()
+    return took
 
 
 def wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:

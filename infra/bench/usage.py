@@ -1,4 +1,4 @@
-"""Usage: 1,000 events in a call, of one wallet and of a thousand.
+"""Usage: 1,000 events in a call, of one wallet and of a thousand; then over HTTP, for a minute.
 
 Each call is compared with a bare multi-row insert of the very rows that it recorded, into a table
 of its own that has the same columns and key and grows as well; in the same turn, on the same

@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from faregate.endpoints.statements import spreadsheet_cell
+from faregate.files import spreadsheet_cell
 from tests.database.superuser import superuser_url
 from tests.harness.answers import done
 from tests.harness.client import Client, Load

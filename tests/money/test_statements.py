@@ -35,6 +35,7 @@ _EFFECTS = [
     _Effect("space", "wallet", "revenue_spaces", "spaces"),
     _Effect("space_refund", "revenue_spaces", "wallet", "spaces"),
     _Effect("capture", "wallet", "revenue_usage", "usage"),
+    _Effect("usage_refund", "revenue_usage", "wallet", "usage"),
     _Effect("expiry", "wallet", "expired", "expired"),
     _Effect("refund", "wallet", "provider_clearing", "refunds"),
     _Effect("refund", "debt", "provider_clearing", None),

@@ -1,11 +1,8 @@
 """Statements: what a period did to the balance, its ledger as a file; receipts."""
 
-import csv
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
-from io import StringIO
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query, Response
@@ -13,7 +10,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import (
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -24,8 +20,9 @@ from pydantic import (
 from faregate.backends.database import Database, Row
 from faregate.backends.receipts import Receipts
 from faregate.backends.tokens import UserTokens
-from faregate.caller import Caller, Customer
-from faregate.contract import Moment, Transaction, customer_refuses
+from faregate.caller import Caller, Customer, going_on
+from faregate.contract import Instant, Transaction, customer_refuses
+from faregate.files import CSV, attachment, csv_lines, document, json_array
 from faregate.function import Answer, new_router, use
 from faregate.money import Usd
 
@@ -34,20 +31,6 @@ backends = (Database, UserTokens, Receipts)
 
 # Of an export: what is in memory at once, and how long other requests wait for it to be written.
 _PAGE_ROWS = 1000  # as many as a Supabase project answers at once
-
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-# What a spreadsheet takes for a formula, unless it is a number.
-_FORMULA = re.compile(r"[=+\-@\t\r\n](?!\d+(\.\d+)?\Z)", re.ASCII)
-
-
-def _rfc_3339(text: object) -> object:
-    """Refuse the other ways to write a time, such as seconds since 1970."""
-    if not isinstance(text, str) or not _RFC_3339.fullmatch(text):
-        raise ValueError("must be a time with its offset, such as 2026-11-01T00:00:00Z")
-    return text
-
-
-Instant = Annotated[Moment, BeforeValidator(_rfc_3339)]
 
 
 class PeriodQuery(BaseModel):
@@ -131,12 +114,6 @@ class Usage(Period):
 Asked = Annotated[PeriodQuery, Query()]
 
 
-def _documents(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
-    """Document an answer that is a file."""
-    content = {media_type: {"schema": {"type": "string"}}}
-    return {200: {"description": description, "content": content}}
-
-
 @router.get("/v1/statements", responses=customer_refuses())
 async def get_statement(
     period: Asked, caller: Customer, database: Database = use(Database)
@@ -158,15 +135,15 @@ async def list_usage(period: Asked, caller: Customer, database: Database = use(D
 @router.get(
     "/v1/statements/transactions.csv",
     response_class=StreamingResponse,
-    responses=customer_refuses() | _documents("text/csv", "RFC 4180"),
+    responses=customer_refuses() | document("text/csv", "RFC 4180"),
 )
 async def export_csv(
     period: Asked, caller: Customer, database: Database = use(Database)
 ) -> StreamingResponse:
     """Export a period's ledger, oldest first, for spreadsheets. Needs `read`."""
     found = await database.call_one("get_period", caller=caller, **period.bounds)
-    lines = _csv(_pages(database, caller, found))
-    return _file(lines, found, "csv", "text/csv; charset=utf-8; header=present")
+    lines = csv_lines(Transaction, _pages(database, caller, found))
+    return _file(lines, found, "csv", CSV)
 
 
 @router.get(
@@ -179,14 +156,16 @@ async def export_json(
 ) -> StreamingResponse:
     """Export a period's ledger, oldest first, as one array. Needs `read`."""
     found = await database.call_one("get_period", caller=caller, **period.bounds)
-    return _file(_json(_pages(database, caller, found)), found, "json", "application/json")
+    return _file(
+        json_array(Transaction, _pages(database, caller, found)), found, "json", "application/json"
+    )
 
 
 @router.get(
     "/v1/statements/receipts/{top_up_id}",
     response_class=Response,
     responses=customer_refuses("top_up_not_found", "top_up_not_paid")
-    | _documents("application/pdf", "A page of A4"),
+    | document("application/pdf", "A page of A4"),
 )
 async def get_receipt(
     top_up_id: UUID,
@@ -199,7 +178,7 @@ async def get_receipt(
     return Response(
         await receipts.write(receipt),
         media_type="application/pdf",
-        headers=_attachment(f"receipt_{receipt['number']}.pdf"),
+        headers=attachment(f"receipt_{receipt['number']}.pdf"),
     )
 
 
@@ -217,7 +196,7 @@ async def _pages(
     while True:
         rows = await database.call(
             "list_period",
-            caller=caller,
+            caller=going_on(caller),
             opening_sequence=after,
             closing_sequence=period["closing_sequence"],
             limit=_PAGE_ROWS,
@@ -226,35 +205,6 @@ async def _pages(
         if len(rows) < _PAGE_ROWS:
             return
         after = rows[-1]["sequence"]
-
-
-async def _csv(pages: AsyncIterator[list[Transaction]]) -> AsyncIterator[str]:
-    names = list(Transaction.model_fields)
-    yield _lines([names])
-    async for page in pages:
-        rows = (transaction.model_dump(mode="json") for transaction in page)
-        yield _lines([[spreadsheet_cell(row[name]) for name in names] for row in rows])
-
-
-def _lines(rows: list[list[Any]]) -> str:
-    text = StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def spreadsheet_cell(value: object) -> object:
-    """Give a value as a spreadsheet shows it: no text of anybody's is a formula."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-async def _json(pages: AsyncIterator[list[Transaction]]) -> AsyncIterator[bytes]:
-    yield b"["
-    separator = b""
-    async for page in pages:
-        if page:
-            yield separator + _Transactions.dump_json(page)[1:-1]
-            separator = b","
-    yield b"]"
 
 
 def _file(
@@ -268,8 +218,4 @@ def _file(
         for name in ("begins_at", "ends_at")
     )
     name = f"transactions_{period['organization_id']}_{first}_{end}.{extension}"
-    return StreamingResponse(content, media_type=media_type, headers=_attachment(name))
-
-
-def _attachment(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(content, media_type=media_type, headers=attachment(name))
