@@ -1,4 +1,4 @@
-"""Lives through it, over HTTP only: pay, run, rent, be charged, run dry."""
+"""Lives through it, over HTTP only: pay, run, rent, be charged, run dry; sell model calls."""
 
 import httpx
 
@@ -13,12 +13,13 @@ from infra.demo.money import (
     run_dry,
 )
 from infra.demo.storage import rent_and_buy
+from infra.demo.usage import meter_a_day
 from infra.local.progress import run, say
 from infra.local.stack import stack
 
 _ACTS = (
     *(register, buy_credits, run_a_session, rent_and_buy, run_dry, read_postgres, revoke),
-    print_ledger,
+    *(meter_a_day, print_ledger),
 )
 
 
