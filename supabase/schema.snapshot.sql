@@ -36,16 +36,19 @@ create domain billing.amount as bigint constraint amount_in_bounds CHECK (((VALU
 
 create type billing.auto_top_up_status as enum ('active', 'paused');
 
+create type billing.backfill_status as enum ('open', 'closed', 'reverted');
+
 -- Who calls: the organization they act for, what they may do, their name in the audit log
--- (passport:<id> or user:<id>), when their passport ends and the member that they are or whose
--- passport it is.
+-- (passport:<id> or user:<id>), when their passport ends, the member that they are or whose passport
+-- it is, and what policies are asked about (null: none is enabled).
 create type billing.caller as (
     organization_id uuid,
     plan_id text,
     permissions text[],
     actor text,
     expires_at timestamp with time zone,
-    user_id uuid
+    user_id uuid,
+    facts jsonb
 );
 
 -- What the task of an automatic top-up does next: charge the card, look the payment up, or nothing.
@@ -88,6 +91,30 @@ create type billing.disagreement as (
 
 create type billing.discrepancy_kind as enum ('payment_not_credited', 'payment_unknown_to_provider', 'amount_differs', 'refund_differs', 'dispute_differs', 'ledger');
 
+-- What happens at a limit: hard: usage beyond it is rejected; soft: it is told; none: it is shown.
+create type billing.enforcement as enum ('hard', 'soft', 'none');
+
+-- Whether a feature may be used now, and why not; its value; how much of its limit is used. kind:
+-- null where it is not listed.
+create type billing.entitlement_check as (
+    feature_id text,
+    kind billing.feature_kind,
+    is_allowed boolean,
+    reason text,
+    value jsonb,
+    meter text,
+    used numeric,
+    limit_quantity numeric,
+    remaining numeric,
+    period billing.usage_period,
+    enforcement billing.enforcement,
+    resets_at timestamp with time zone
+);
+
+-- What there is to say of a feature: boolean: whether one has it; static: a value as well; metered:
+-- how much of it may be used.
+create type billing.feature_kind as enum ('boolean', 'static', 'metered');
+
 create type billing.grant_category as enum ('promotional', 'paid');
 
 -- session: renewed and captured by sweeps. storage: likewise, by accrual. usage: opened, captured and
@@ -117,8 +144,37 @@ create type billing.period as (
     closing_sequence bigint
 );
 
+-- An event as it was sent, with all that must be known to record it: what it costs, and what it was
+-- rated with. fingerprint: a hash of what it says. plan_id, closed_at: those of its organization,
+-- nulls where there is none. is_tiered: its price depends on what was used before, too, and
+-- price_usd is only the rest of it. review: why it has no price. allow_debt_micros: how much its
+-- policy lets the organization owe after it.
+create type billing.rated_usage as (
+    index integer,
+    organization_id uuid,
+    source text,
+    event_id text,
+    occurred_at timestamp with time zone,
+    feature text,
+    provider_id text,
+    model text,
+    passport_id uuid,
+    quantities jsonb,
+    fingerprint bigint,
+    plan_id text,
+    special_id uuid,
+    closed_at timestamp with time zone,
+    cost_usd numeric,
+    price_usd numeric,
+    provider_price_id uuid,
+    usage_rate_id uuid,
+    is_tiered boolean,
+    review billing.usage_review,
+    allow_debt_micros bigint
+);
+
 -- What a transfer is for.
-create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'usage', 'storage', 'space', 'space_refund', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
+create type billing.reason as enum ('registration_bonus', 'promotion', 'top_up', 'top_up_bonus', 'session', 'capture', 'usage', 'usage_refund', 'storage', 'space', 'space_refund', 'expiry', 'refund', 'refund_failed', 'dispute', 'dispute_won', 'dispute_fee', 'debt_repayment');
 
 -- The answer of both registrations.
 create type billing.registration as (
@@ -155,9 +211,48 @@ create type billing.storage_provider as enum ('gcs', 's3', 'filestore');
 -- deletion_notice: the money has run out. deleting, deleted: given up. failed: it could not be made.
 create type billing.storage_status as enum ('requested', 'provisioning', 'ready', 'grace', 'read_only', 'deletion_notice', 'deleting', 'deleted', 'failed');
 
+-- graduated: what lies in a tier has its price. volume: all have the price of the tier that their
+-- number lies in. package: each that is begun has a price.
+create type billing.tier_kind as enum ('graduated', 'volume', 'package');
+
+-- An event by a rate with tiers, and the month (UTC) that it counts in. counted: 1, or -1 where it no
+-- longer counts.
+create type billing.tiered_usage as (
+    index integer,
+    organization_id uuid,
+    rate_id uuid,
+    month_start date,
+    quantities jsonb,
+    counted integer
+);
+
 create type billing.top_up_kind as enum ('checkout', 'automatic');
 
 create type billing.top_up_status as enum ('pending', 'processing', 'paid', 'failed', 'expired', 'needs_review');
+
+-- What an event comes to instead of what it said; quantities null: it is void. Whatever else it says
+-- must be what the event said.
+create type billing.usage_correction as (
+    index integer,
+    organization_id uuid,
+    source text,
+    event_id text,
+    corrects_source text,
+    corrects_event_id text,
+    occurred_at timestamp with time zone,
+    feature text,
+    provider_id text,
+    model text,
+    passport_id uuid,
+    quantities jsonb
+);
+
+-- How much more of a limit is used.
+create type billing.usage_count as (
+    organization_id uuid,
+    limit_id uuid,
+    quantity numeric
+);
 
 -- What was consumed of a kind on one day (UTC): a statement's line, day by day.
 create type billing.usage_day as (
@@ -165,6 +260,45 @@ create type billing.usage_day as (
     kind billing.statement_kind,
     amount_micros bigint,
     count bigint
+);
+
+-- What decides about the price of an event besides its time, so that it is looked up once for all
+-- that have it in common. special_id: the organization, where it has rates or policies of its own,
+-- otherwise zeros. Without a provider and a model: ''.
+create type billing.usage_group as (
+    special_id uuid,
+    plan_id text,
+    feature text,
+    provider_id text,
+    model text
+);
+
+-- What limits a batch, as it is found. number: which of its organization's. room: how much is left;
+-- null: it refuses nothing. id: its counter's; null: the feature is not granted at all.
+create type billing.usage_limit as (
+    organization_id uuid,
+    number integer,
+    id uuid,
+    feature_id text,
+    passport_id uuid,
+    meter text,
+    room numeric
+);
+
+-- The sums of a group of events, as an answer tells them: money as text, exactly; cost and margin are
+-- null for whoever may not see them.
+create type billing.usage_line as (
+    organization_id uuid,
+    day date,
+    feature text,
+    provider_id text,
+    model text,
+    passport_id uuid,
+    events bigint,
+    quantities jsonb,
+    price_usd text,
+    cost_usd text,
+    margin_usd text
 );
 
 -- What became of the event at an index of its batch, where that is not simply accepted: accepted
@@ -175,10 +309,48 @@ create type billing.usage_outcome as (
     reason text
 );
 
+-- Of the calendar in UTC; a week begins on Monday. Usage belongs to the period in which it was
+-- recorded: so a period that is over stays as it is.
+create type billing.usage_period as enum ('day', 'week', 'month', 'ever');
+
 -- Why an event could not be rated. unknown_model: no provider sells it. cost_unknown: it has no price
 -- for a meter. rate_unknown: no rate says what the customer pays. below_cost: that is less than the
 -- cost, and the rate does not say that this is meant.
 create type billing.usage_review as enum ('unknown_model', 'cost_unknown', 'rate_unknown', 'below_cost');
+
+-- The sums of a group of events. What they are not grouped by, or do not have, is null.
+create type billing.usage_sum as (
+    organization_id uuid,
+    day date,
+    feature text,
+    provider_id text,
+    model text,
+    passport_id uuid,
+    events bigint,
+    quantities jsonb,
+    cost_usd numeric,
+    price_usd numeric
+);
+
+-- How much the event at an index of its batch takes of a limit, which its number tells apart from the
+-- others of its organization.
+create type billing.usage_take as (
+    index integer,
+    number integer,
+    quantity numeric
+);
+
+-- What an event comes to with its corrections; counted is 0 where it is void. usage_rate_id: the
+-- rate of its price, is_tiered: whether that has tiers. sequences: the transfers that charged it.
+create type billing.usage_total as (
+    quantities jsonb,
+    cost_usd numeric,
+    price_usd numeric,
+    counted integer,
+    usage_rate_id uuid,
+    is_tiered boolean,
+    sequences bigint[]
+);
 
 -- What a part of a verification looked at and found; next_after: the last organization of it.
 create type billing.verification as (
@@ -235,6 +407,59 @@ create view api.auto_top_ups (
           WHERE t.organization_id = a.organization_id AND t.kind = 'automatic'::billing.top_up_kind AND (t.status <> ALL (ARRAY['failed'::billing.top_up_status, 'expired'::billing.top_up_status])) AND t.created_at >= date_trunc('month'::text, billing.now(), 'UTC'::text)) m;
 CREATE TRIGGER auto_top_ups_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.auto_top_ups FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.auto_top_ups to authenticated, faregate_reader;
+
+-- Events that a backfill could not record, and why.
+create view api.backfill_rejections (
+    organization_id uuid, -- Whose usage it is.
+    backfill_id uuid, -- The backfill that it belongs to.
+    source text, -- Who sent it, as they call themselves.
+    event_id text, -- What they call it.
+    reason text -- Why it was rejected.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    backfill_id,
+    source,
+    event_id,
+    reason
+   FROM billing.backfill_events e
+  WHERE outcome = 'rejected'::text;
+
+-- Usage of the past that is reported later, and how far that is.
+create view api.backfills (
+    organization_id uuid, -- Whose usage it is.
+    id uuid, -- Time-ordered (UUIDv7).
+    starts_at timestamp with time zone, -- Its events are of this moment (UTC) or later.
+    ends_at timestamp with time zone, -- They are from before this moment (UTC).
+    replaces_existing boolean, -- Whether events of the time frame that it does not name are voided when it is closed.
+    status billing.backfill_status, -- open: events are staged. closed: they are recorded. reverted: they are dropped, or count no more.
+    staged integer, -- How many events were staged.
+    recorded integer, -- How many of them were new when it was closed.
+    amended integer, -- How many were known with other quantities.
+    unchanged integer, -- How many were known as they are.
+    voided integer, -- How many that it did not name were voided.
+    rejected integer, -- How many could not be recorded.
+    created_by text, -- Who opened it: passport:<id> or user:<id>.
+    created_at timestamp with time zone, -- When it was opened (UTC).
+    closed_at timestamp with time zone, -- When it was closed (UTC).
+    reverted_at timestamp with time zone -- When it was reverted (UTC).
+) with (security_invoker=true) as
+ SELECT organization_id,
+    id,
+    starts_at,
+    ends_at,
+    replaces_existing,
+    status,
+    staged,
+    recorded,
+    amended,
+    unchanged,
+    voided,
+    rejected,
+    created_by,
+    created_at,
+    closed_at,
+    reverted_at
+   FROM billing.backfills b;
 
 -- Copies of spaces in an organization's buckets, and how far they are.
 create view api.clones (
@@ -303,6 +528,70 @@ create view api.discrepancies (
     last_seen_at,
     resolved_at
    FROM billing.discrepancies d;
+
+-- What an organization may do with each feature that is listed, by its own terms or its plan's.
+create view api.entitlements (
+    organization_id uuid, -- The organization.
+    feature_id text, -- The feature, as events call it.
+    kind billing.feature_kind, -- What there is to say of it.
+    description text, -- What it is, for people.
+    is_granted boolean, -- Whether the feature may be used.
+    is_own boolean, -- Whether these are terms of its own, not of its plan.
+    value jsonb, -- The value of a static feature.
+    limit_id uuid, -- The limit's id.
+    meter text, -- What of its usage is counted; null: there is no limit.
+    period billing.usage_period, -- In which period.
+    limit_quantity numeric, -- How much of it there may be.
+    enforcement billing.enforcement -- What happens at the limit.
+) with (security_invoker=true) as
+ SELECT o.id AS organization_id,
+    f.id AS feature_id,
+    f.kind,
+    f.description,
+    COALESCE(t.is_granted, p.is_granted, false) AS is_granted,
+    t.limit_id IS NOT NULL AS is_own,
+        CASE
+            WHEN t.limit_id IS NULL THEN p.value
+            ELSE t.value
+        END AS value,
+    COALESCE(t.limit_id, p.limit_id) AS limit_id,
+        CASE
+            WHEN t.limit_id IS NULL THEN p.meter
+            ELSE t.meter
+        END AS meter,
+        CASE
+            WHEN t.limit_id IS NULL THEN p.period
+            ELSE t.period
+        END AS period,
+        CASE
+            WHEN t.limit_id IS NULL THEN p.limit_quantity
+            ELSE t.limit_quantity
+        END AS limit_quantity,
+        CASE
+            WHEN t.limit_id IS NULL THEN p.enforcement
+            ELSE t.enforcement
+        END AS enforcement
+   FROM billing.organizations o
+     CROSS JOIN billing.features f
+     LEFT JOIN billing.plan_entitlements p ON p.plan_id = o.plan_id AND p.feature_id = f.id
+     LEFT JOIN billing.entitlements t ON t.organization_id = o.id AND t.feature_id = f.id;
+CREATE TRIGGER entitlements_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.entitlements FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+grant select on table api.entitlements to authenticated, faregate_reader;
+
+-- What is granted, and what each plan says of it.
+create view api.features (
+    id text, -- What events call it.
+    kind billing.feature_kind, -- What there is to say of it.
+    description text, -- What it is, for people.
+    plans jsonb -- The terms of each plan that has some.
+) with (security_invoker=true) as
+ SELECT id,
+    kind,
+    description,
+    ( SELECT COALESCE(jsonb_object_agg(e.plan_id, to_jsonb(e.*) - ARRAY['plan_id'::text, 'feature_id'::text, 'limit_id'::text]), '{}'::jsonb) AS "coalesce"
+           FROM billing.plan_entitlements e
+          WHERE e.feature_id = f.id) AS plans
+   FROM billing.features f;
 
 -- Lots of money, what remains of each and until when.
 create view api.grants (
@@ -513,6 +802,35 @@ create view api.passports (
    FROM billing.passports p;
 grant select on table api.passports to authenticated, faregate_reader;
 
+-- Rules of the operators.
+create view api.policies (
+    id uuid, -- Time-ordered (UUIDv7).
+    priority integer, -- A lower one is asked first; of equals, the older.
+    description text, -- What operators say that it is for.
+    match jsonb, -- Conditions, all of which must hold: for each of organization, plan, permission, action, caller, tier, feature, hour (0 to 23, UTC) and weekday (1, Monday, to 7, UTC) the values of which one must be; for amount a range in µ$ (above_micros, up_to_micros).
+    effect text, -- deny: refused. allow: no later rule is asked. limit: takes a token, or is refused.
+    limit_per text, -- limit: whether each passport (or signed-in user), each organization or each address has a bucket.
+    capacity integer, -- limit: how many tokens a bucket holds.
+    refill integer, -- limit: how many come back within refill_seconds.
+    refill_seconds integer, -- limit: within how many seconds refill tokens come back, evenly.
+    is_enabled boolean, -- Whether it is asked.
+    created_by text, -- Who made it: passport:<id> or user:<id>.
+    created_at timestamp with time zone -- When it was made (UTC).
+) with (security_invoker=true) as
+ SELECT id,
+    priority,
+    description,
+    match,
+    effect,
+    limit_per,
+    capacity,
+    refill,
+    refill_seconds,
+    is_enabled,
+    created_by,
+    created_at
+   FROM billing.policies p;
+
 -- Spaces that an organization bought.
 create view api.purchases (
     id uuid, -- Time-ordered (UUIDv7).
@@ -541,6 +859,32 @@ create view api.purchases (
     refund_reason
    FROM billing.purchases p;
 grant select on table api.purchases to authenticated, faregate_reader;
+
+-- What became of usage events that waited for a person.
+create view api.rated_reviews (
+    organization_id uuid, -- The organization it belongs to.
+    id uuid, -- Time-ordered (UUIDv7): when it came.
+    source text, -- Who sent it, as they call themselves.
+    event_id text, -- What they call it.
+    cost_usd text, -- What the provider takes, in USD, exactly; null: it is not known.
+    price_usd text, -- What the customer pays, in USD, exactly; null: it waits for a review.
+    priced_by text, -- Who named its price, or 0 for never charging it, where no rate could (passport:<id>, user:<id>); null: a rate did.
+    provider_price_id uuid, -- The price by which the cost was reckoned; null: nothing was bought.
+    usage_rate_id uuid, -- The rate by which the price was reckoned; null: no rate did.
+    sequence bigint -- The first of the transfers that charged it, with others of its batch, or gave money back; null: it was free, in review, came to less than a µ$, or a backfill corrected it.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    id,
+    source,
+    event_id,
+    round(cost_usd, GREATEST(scale(trim_scale(cost_usd)), 6))::text AS cost_usd,
+    round(price_usd, GREATEST(scale(trim_scale(price_usd)), 6))::text AS price_usd,
+    priced_by,
+    provider_price_id,
+    usage_rate_id,
+    sequence
+   FROM billing.usage_events e
+  WHERE review IS NULL;
 
 -- What a receipt says of a payment, as of now.
 create view api.receipts (
@@ -694,6 +1038,26 @@ create view api.spaces (
     withdrawn_at
    FROM billing.spaces s;
 grant select on table api.spaces to authenticated, faregate_reader;
+
+-- How much usage may cost an organization, or one of its passports, in a period.
+create view api.spend_caps (
+    organization_id uuid, -- The organization it belongs to.
+    id uuid, -- What its counter is called: a new one with every change of the cap.
+    passport_id uuid, -- The passport that it is for; null: the whole organization.
+    period billing.usage_period, -- In which period.
+    cap_micros bigint, -- How much usage may cost in it, in µ$.
+    is_operators boolean, -- Whether an operator set it: then no customer changes it.
+    set_by text -- Who set it: passport:<id> or user:<id>.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    id,
+    passport_id,
+    period,
+    cap_micros,
+    is_operators,
+    set_by
+   FROM billing.spend_caps c;
+grant select on table api.spend_caps to authenticated, faregate_reader;
 
 -- Rented storage with its cost as of now.
 create view api.storage (
@@ -870,6 +1234,204 @@ create view api.usage (
 CREATE TRIGGER usage_is_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 grant select on table api.usage to authenticated, faregate_reader;
 
+-- Usage that was asked for before, what is held for it, and what it came to.
+create view api.usage_authorizations (
+    organization_id uuid, -- The organization it belongs to.
+    id uuid, -- Its hold's, time-ordered (UUIDv7).
+    status text, -- open, captured, released or expired. What an expired one still holds is given back by the cron.
+    source text, -- Who will have sent its event.
+    event_id text, -- What they will call it.
+    feature text, -- What of the product is used.
+    provider_id text, -- Who serves the model; null: none.
+    model text, -- The model.
+    passport_id uuid, -- The customer's passport that it is used with.
+    quantities jsonb, -- How much of each meter at most.
+    max_price_usd text, -- What it costs at most, in USD, exactly, as text.
+    price_usd text, -- What it came to, in USD, exactly, as text; null: nothing as yet.
+    held_micros bigint, -- What it still keeps, in µ$: amount − captured.
+    expires_at timestamp with time zone -- Until when it keeps money (UTC); a session or storage is paid for until then.
+) with (security_invoker=true) as
+ SELECT a.organization_id,
+    a.id,
+    h.status,
+    a.source,
+    a.event_id,
+    a.feature,
+    a.provider_id,
+    a.model,
+    a.passport_id,
+    a.quantities,
+    trim_scale(a.max_price_usd)::text AS max_price_usd,
+    trim_scale(a.price_usd)::text AS price_usd,
+    h.held_micros,
+    h.expires_at
+   FROM billing.usage_authorizations a
+     JOIN api.holds h ON h.organization_id = a.organization_id AND h.id = a.id;
+CREATE TRIGGER usage_authorizations_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage_authorizations FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+-- What was used, by day, feature, model and passport: exact as of now. Events that wait for a person
+-- count as nothing until they are charged.
+create view api.usage_days (
+    organization_id uuid, -- The organization it belongs to.
+    day date, -- In UTC, from midnight to midnight.
+    feature text, -- What of the product was used.
+    provider_id text, -- Who served the model; null: none did.
+    model text, -- The model, as the events say; null: none.
+    passport_id uuid, -- The customer's passport that it was used with; null: none was named.
+    events bigint, -- How many there were; none that is void.
+    quantities jsonb, -- How much of each meter.
+    price_usd numeric -- What the customer pays, in USD, exactly.
+) with (security_invoker=true) as
+ WITH parts AS (
+         SELECT r.organization_id,
+            r.day,
+            r.feature,
+            r.provider_id,
+            r.model,
+            r.passport_id,
+            p_1.meter,
+            sum(p_1.events) AS events,
+            sum(p_1.price_usd) AS price_usd,
+            sum(p_1.quantity) AS quantity
+           FROM ( SELECT d.organization_id,
+                    d.day,
+                    d.feature,
+                    NULLIF(d.provider_id, ''::text) AS provider_id,
+                    NULLIF(d.model, ''::text) AS model,
+                    NULLIF(d.passport_id, billing.zeros()) AS passport_id,
+                    d.events,
+                    d.price_usd,
+                    d.quantities
+                   FROM billing.usage_days d
+                UNION ALL
+                 SELECT e.organization_id,
+                    (e.occurred_at AT TIME ZONE 'UTC'::text)::date AS timezone,
+                    e.feature,
+                    e.provider_id,
+                    e.model,
+                    e.passport_id,
+                    e.counted AS events,
+                    e.price_usd,
+                    e.quantities
+                   FROM billing.usage_events e
+                  WHERE e.id >= (( SELECT billing.usage_folded_to() AS usage_folded_to)) AND e.review IS NULL) r
+             CROSS JOIN LATERAL billing.usage_parts(r.events, 0::numeric, r.price_usd, r.quantities) p_1(meter, events, cost_usd, price_usd, quantity)
+          GROUP BY r.organization_id, r.day, r.feature, r.provider_id, r.model, r.passport_id, p_1.meter
+        )
+ SELECT organization_id,
+    day,
+    feature,
+    provider_id,
+    model,
+    passport_id,
+    sum(events)::bigint AS events,
+    COALESCE(jsonb_object_agg(meter, quantity) FILTER (WHERE meter <> ''::text), '{}'::jsonb) AS quantities,
+    sum(price_usd) AS price_usd
+   FROM parts p
+  GROUP BY organization_id, day, feature, provider_id, model, passport_id;
+CREATE TRIGGER usage_days_are_read INSTEAD OF INSERT OR DELETE OR UPDATE ON api.usage_days FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+grant select on table api.usage_days to authenticated, faregate_reader;
+
+-- What was used, and what it was charged.
+create view api.usage_events (
+    organization_id uuid, -- The organization it belongs to.
+    id uuid, -- Time-ordered (UUIDv7): when it came.
+    source text, -- Who sent it, as they call themselves.
+    event_id text, -- What they call it.
+    occurred_at timestamp with time zone, -- When it was consumed (UTC).
+    feature text, -- What of the product was used.
+    provider_id text, -- Who served the model, as the event says; null: none did.
+    model text, -- The model, as the event says.
+    passport_id uuid, -- The customer's passport that it was used with, as the event says.
+    quantities jsonb, -- How much of each meter; wholes include their parts (billing.meter_parts).
+    price_usd numeric, -- What the customer pays, in USD, exactly; null: it waits for a review.
+    review billing.usage_review, -- Why it is not rated yet; null: it is.
+    corrects_id uuid -- The event whose quantities, cost and price it changes by its own, which may be negative; null: it is an event itself.
+) with (security_invoker=true) as
+ SELECT organization_id,
+    id,
+    source,
+    event_id,
+    occurred_at,
+    feature,
+    provider_id,
+    model,
+    passport_id,
+    quantities,
+    price_usd,
+    review,
+    corrects_id
+   FROM billing.usage_events e;
+grant select on table api.usage_events to authenticated, faregate_reader;
+
+-- How much may be owed for usage when the money is short.
+create view api.usage_policies (
+    id uuid, -- Time-ordered (UUIDv7).
+    organization_id uuid, -- The only one it is for; null: not one.
+    plan_id text, -- The plan that it is for; null: all.
+    feature text, -- The feature that it is for; null: all.
+    allow_debt_micros bigint -- Up to how much may be owed after it, in µ$.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    plan_id,
+    feature,
+    allow_debt_micros
+   FROM billing.usage_policies p;
+
+-- What usage costs customers, and since when.
+create view api.usage_rates (
+    id uuid, -- A rated event remembers the row that it froze.
+    organization_id uuid, -- The only one it is for; null: not one.
+    plan_id text, -- The plan that it is for; null: all.
+    feature text, -- The feature that it is for; null: all.
+    provider_id text, -- The provider that it is for; null: all.
+    model_id text, -- The model that it is for, as prices call it; null: all.
+    markup text, -- What the cost is multiplied by, exactly, as text; null: only its own prices count.
+    prices jsonb, -- Its own prices: {meter: USD for one, exactly, as text}, or tiers or a package instead of USD.
+    may_be_below_cost boolean, -- Whether a price below the cost is meant; otherwise such an event waits for a person.
+    is_end boolean, -- Whether it only ends the one for the same before it, so that the next closest counts again.
+    effective_at timestamp with time zone, -- From then on (UTC) it counts, until a later row for the same does.
+    replaced_at timestamp with time zone, -- From then on (UTC) a later one for the same counts; null: there is none.
+    created_by text -- Who made it: passport:<id>, user:<id> or operator.
+) with (security_invoker=true) as
+ SELECT id,
+    organization_id,
+    plan_id,
+    feature,
+    provider_id,
+    model_id,
+    markup::text AS markup,
+    ( SELECT COALESCE(jsonb_object_agg(p.meter, p.price), '{}'::jsonb) AS "coalesce"
+           FROM ( SELECT u.meter,
+                    to_jsonb(u.unit_price_usd::text) AS price
+                   FROM billing.usage_rate_units u
+                  WHERE u.rate_id = r.id AND u.unit_price_usd IS NOT NULL
+                UNION ALL
+                 SELECT t.meter,
+                        CASE
+                            WHEN min(t.kind) = 'package'::billing.tier_kind THEN jsonb_build_object('kind', 'package', 'size', min(t.package_size), 'price', min(t.unit_price_usd)::text)
+                            ELSE jsonb_build_object('kind', min(t.kind), 'tiers', jsonb_agg(jsonb_build_object('up_to', t.up_to, 'unit_price', t.unit_price_usd::text) ORDER BY t.above))
+                        END AS price
+                   FROM ( SELECT c.rate_id,
+                            c.meter,
+                            c.above,
+                            c.kind,
+                            c.unit_price_usd,
+                            c.package_size,
+                            lead(c.above) OVER (PARTITION BY c.meter ORDER BY c.above) AS up_to
+                           FROM billing.usage_rate_tiers c
+                          WHERE c.rate_id = r.id) t
+                  GROUP BY t.meter) p) AS prices,
+    may_be_below_cost,
+    is_end,
+    effective_at,
+    ( SELECT min(n.effective_at) AS min
+           FROM billing.usage_rates n
+          WHERE n.effective_at > r.effective_at AND NOT n.organization_id IS DISTINCT FROM r.organization_id AND NOT n.plan_id IS DISTINCT FROM r.plan_id AND NOT n.feature IS DISTINCT FROM r.feature AND NOT n.provider_id IS DISTINCT FROM r.provider_id AND NOT n.model_id IS DISTINCT FROM r.model_id) AS replaced_at,
+    created_by
+   FROM billing.usage_rates r;
+
 -- Usage events that could not be rated and wait for a person.
 create view api.usage_reviews (
     organization_id uuid, -- The organization it belongs to.
@@ -989,6 +1551,57 @@ alter table billing.auto_top_ups enable row level security;
 create policy readers on billing.auto_top_ups as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
 grant select (amount_micros, cool_off_seconds, last_top_up_at, monthly_cap_micros, organization_id, paused_reason, status, threshold_micros, updated_at) on table billing.auto_top_ups to authenticated, faregate_reader;
 
+-- The events of a backfill as they were sent, and what became of each.
+create table billing.backfill_events (
+    organization_id uuid not null, -- Whose usage it is.
+    backfill_id uuid not null, -- The backfill that it belongs to.
+    source text not null, -- Who sent it, as they call themselves.
+    event_id text not null, -- What they call it.
+    event jsonb, -- What it says; null: it was recorded before, and the backfill does not name it.
+    fingerprint bigint, -- A hash of what it says: the same name with other words is no repetition.
+    outcome text, -- What became of it when the backfill was closed; null: it is open.
+    reason text, -- Why it was rejected.
+    usage_id uuid, -- The event that it became or changed.
+    constraint backfill_events_outcome_is_known CHECK (((outcome = ANY (ARRAY['recorded'::text, 'amended'::text, 'unchanged'::text, 'voided'::text, 'rejected'::text])) AND ((outcome = 'rejected'::text) = (reason IS NOT NULL)))),
+    constraint backfill_events_belong_to_one FOREIGN KEY (organization_id, backfill_id) REFERENCES billing.backfills(organization_id, id),
+    constraint backfill_events_pkey PRIMARY KEY (organization_id, backfill_id, source, event_id)
+);
+alter table billing.backfill_events enable row level security;
+
+-- Usage of a time frame that is reported later. While it is open, its events are only staged; when
+-- it is closed, all of them are recorded and charged at once; when it is reverted, nothing of it
+-- counts.
+create table billing.backfills (
+    organization_id uuid not null, -- Whose usage it is.
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    starts_at timestamp with time zone not null, -- Its events are of this moment (UTC) or later.
+    ends_at timestamp with time zone not null, -- They are from before this moment (UTC).
+    replaces_existing boolean not null, -- Whether events of the time frame that it does not name are voided when it is closed.
+    status billing.backfill_status not null default 'open'::billing.backfill_status, -- open: events are staged. closed: they are recorded. reverted: they are dropped, or count no more.
+    staged integer not null default 0, -- How many events were staged.
+    recorded integer not null default 0, -- How many of them were new when it was closed.
+    amended integer not null default 0, -- How many were known with other quantities.
+    unchanged integer not null default 0, -- How many were known as they are.
+    voided integer not null default 0, -- How many that it did not name were voided.
+    rejected integer not null default 0, -- How many could not be recorded.
+    created_by text not null, -- Who opened it: passport:<id> or user:<id>.
+    created_at timestamp with time zone not null default billing.now(), -- When it was opened (UTC).
+    closed_at timestamp with time zone, -- When it was closed (UTC).
+    reverted_at timestamp with time zone, -- When it was reverted (UTC).
+    constraint backfills_end_after_they_start CHECK ((ends_at > starts_at)),
+    constraint backfills_say_when CHECK (
+CASE status
+    WHEN 'open'::billing.backfill_status THEN ((closed_at IS NULL) AND (reverted_at IS NULL))
+    WHEN 'closed'::billing.backfill_status THEN ((closed_at IS NOT NULL) AND (reverted_at IS NULL))
+    WHEN 'reverted'::billing.backfill_status THEN (reverted_at IS NOT NULL)
+    ELSE NULL::boolean
+END),
+    constraint backfills_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint backfills_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.backfills enable row level security;
+CREATE UNIQUE INDEX backfills_id ON billing.backfills USING btree (id);
+
 -- Who has had the registration bonus and the initial storage. Once per identity, ever: rows outlive
 -- users and organizations. Append-only.
 create table billing.bonus_identities (
@@ -1088,6 +1701,41 @@ UNION ALL
     d.grant_id,
     d.amount_micros
    FROM billing.draw_downs d;
+
+-- An organization's own terms of a feature, which count instead of its plan's.
+create table billing.entitlements (
+    organization_id uuid not null, -- The organization it belongs to.
+    feature_id text not null, -- The feature.
+    limit_id uuid not null default billing.uuidv7(), -- What its counter is called: a new one with every change of the limit.
+    is_granted boolean not null, -- Whether the feature may be used.
+    value jsonb, -- The value of a static feature.
+    meter text, -- What of its usage is counted; null: there is no limit.
+    period billing.usage_period, -- In which period.
+    limit_quantity numeric, -- How much of it there may be.
+    enforcement billing.enforcement, -- What happens at the limit.
+    constraint entitlements_limit_is_whole CHECK ((num_nonnulls(meter, period, limit_quantity, enforcement) = ANY (ARRAY[0, 4]))),
+    constraint entitlements_limit_not_negative CHECK ((limit_quantity >= (0)::numeric)),
+    constraint entitlements_feature_id_fkey FOREIGN KEY (feature_id) REFERENCES billing.features(id),
+    constraint entitlements_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint entitlements_pkey PRIMARY KEY (organization_id, feature_id)
+);
+alter table billing.entitlements enable row level security;
+CREATE INDEX entitlements_feature_id ON billing.entitlements USING btree (feature_id);
+create policy readers on billing.entitlements as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (enforcement, feature_id, is_granted, limit_id, limit_quantity, meter, organization_id, period, value) on table billing.entitlements to authenticated, faregate_reader;
+
+-- What is granted and not simply there.
+create table billing.features (
+    id text not null, -- What events call it.
+    kind billing.feature_kind not null, -- What there is to say of it.
+    description text not null, -- What it is, for people.
+    constraint features_description_length CHECK (((char_length(description) >= 1) AND (char_length(description) <= 200))),
+    constraint features_id_is_a_name CHECK ((id ~ '^[a-z0-9][a-z0-9_.-]{0,99}$'::text)),
+    constraint features_pkey PRIMARY KEY (id)
+);
+alter table billing.features enable row level security;
+create policy readers on billing.features as permissive for select to authenticated, faregate_reader using ((EXISTS ( SELECT billing.readable('read'::text) AS readable)));
+grant select (description, id, kind) on table billing.features to authenticated, faregate_reader;
 
 -- A lot of money in a wallet. Draw-down order: priority, earliest expiry (none last), promotional
 -- first, oldest. The sum of what remains is the wallet's settled balance. No foreign key: whoever
@@ -1266,6 +1914,7 @@ create table billing.organizations (
 alter table billing.organizations enable row level security;
 CREATE INDEX organizations_plan_id ON billing.organizations USING btree (plan_id);
 CREATE UNIQUE INDEX organizations_unclaimed_email_key ON billing.organizations USING btree (lower(billing_email)) WHERE (claimed_at IS NULL);
+CREATE TRIGGER organizations_usage_counters AFTER UPDATE OF plan_id ON billing.organizations FOR EACH ROW WHEN (old.plan_id <> new.plan_id) EXECUTE FUNCTION billing.forget_plans_counters();
 create policy readers on billing.organizations as permissive for select to authenticated, faregate_reader using ((id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (billing_email, closed_at, created_at, id, name, plan_id) on table billing.organizations to authenticated, faregate_reader;
 
@@ -1375,6 +2024,28 @@ CREATE TRIGGER payments_no_truncate BEFORE TRUNCATE ON billing.payments FOR EACH
 create policy readers on billing.payments as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('billing'::text) AS readable))));
 grant select (amount_micros, disputed_micros, id, organization_id, paid_at, provider, provider_payment_id, refunded_micros, top_up_id) on table billing.payments to authenticated, faregate_reader;
 
+-- Whether a plan includes a feature, and its terms.
+create table billing.plan_entitlements (
+    plan_id text not null, -- The plan.
+    feature_id text not null, -- The feature.
+    limit_id uuid not null default billing.uuidv7(), -- What its counters are called: a new one with every change of the limit.
+    is_granted boolean not null, -- Whether the feature may be used.
+    value jsonb, -- The value of a static feature.
+    meter text, -- What of its usage is counted; null: there is no limit.
+    period billing.usage_period, -- In which period.
+    limit_quantity numeric, -- How much of it there may be.
+    enforcement billing.enforcement, -- What happens at the limit.
+    constraint plan_entitlements_limit_is_whole CHECK ((num_nonnulls(meter, period, limit_quantity, enforcement) = ANY (ARRAY[0, 4]))),
+    constraint plan_entitlements_limit_not_negative CHECK ((limit_quantity >= (0)::numeric)),
+    constraint plan_entitlements_feature_id_fkey FOREIGN KEY (feature_id) REFERENCES billing.features(id),
+    constraint plan_entitlements_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
+    constraint plan_entitlements_pkey PRIMARY KEY (plan_id, feature_id)
+);
+alter table billing.plan_entitlements enable row level security;
+CREATE INDEX plan_entitlements_feature_id ON billing.plan_entitlements USING btree (feature_id);
+create policy readers on billing.plan_entitlements as permissive for select to authenticated, faregate_reader using ((EXISTS ( SELECT billing.readable('read'::text) AS readable)));
+grant select (enforcement, feature_id, is_granted, limit_id, limit_quantity, meter, period, plan_id, value) on table billing.plan_entitlements to authenticated, faregate_reader;
+
 -- What an organization may do.
 create table billing.plans (
     id text not null, -- What prices and organizations call it.
@@ -1404,6 +2075,37 @@ create table billing.plans (
 );
 alter table billing.plans enable row level security;
 CREATE INDEX plans_plan_after_top_up_id ON billing.plans USING btree (plan_after_top_up_id);
+
+-- A rule of the operators: what it matches, and whether that is denied, allowed or limited.
+create table billing.policies (
+    id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7).
+    priority integer not null, -- A lower one is asked first; of equals, the older.
+    description text not null, -- What operators say that it is for.
+    match jsonb not null, -- Conditions, all of which must hold: for each of organization, plan, permission, action, caller, tier, feature, hour (0 to 23, UTC) and weekday (1, Monday, to 7, UTC) the values of which one must be; for amount a range in µ$ (above_micros, up_to_micros).
+    effect text not null, -- deny: refused. allow: no later rule is asked. limit: takes a token, or is refused.
+    limit_per text, -- limit: whether each passport (or signed-in user), each organization or each address has a bucket.
+    capacity integer, -- limit: how many tokens a bucket holds.
+    refill integer, -- limit: how many come back within refill_seconds.
+    refill_seconds integer, -- limit: within how many seconds refill tokens come back, evenly.
+    is_enabled boolean not null, -- Whether it is asked.
+    is_about_spending boolean not null generated as (match ?| ARRAY['tier'::text, 'feature'::text, 'amount'::text]), -- Whether it names what is had for the money (tier, feature, amount): it is asked where that is known. Others are asked when the caller is authenticated.
+    created_by text not null, -- Who made it: passport:<id> or user:<id>.
+    created_at timestamp with time zone not null default billing.now(), -- When it was made (UTC).
+    constraint policies_description_length CHECK (((char_length(description) >= 1) AND (char_length(description) <= 200))),
+    constraint policies_effect_is_known CHECK ((effect = ANY (ARRAY['allow'::text, 'deny'::text, 'limit'::text]))),
+    constraint policies_limit_per_is_known CHECK ((limit_per = ANY (ARRAY['passport'::text, 'organization'::text, 'ip'::text]))),
+    constraint policies_limits_are_whole CHECK ((num_nonnulls(limit_per, capacity, refill, refill_seconds) =
+CASE
+    WHEN (effect = 'limit'::text) THEN 4
+    ELSE 0
+END)),
+    constraint policies_match_is_known CHECK (billing.is_policy_match(match)),
+    constraint policies_priority_in_bounds CHECK (((priority >= 0) AND (priority <= 32767))),
+    constraint policies_rate_in_bounds CHECK ((((capacity >= 1) AND (capacity <= 1000000)) AND ((refill >= 1) AND (refill <= 1000000)) AND ((refill_seconds >= 1) AND (refill_seconds <= 2678400)))),
+    constraint policies_pkey PRIMARY KEY (id)
+);
+alter table billing.policies enable row level security;
+CREATE INDEX policies_enabled ON billing.policies USING btree (priority, id) WHERE is_enabled;
 
 -- What sessions can be started by name. A row more is a preset more.
 create table billing.presets (
@@ -1467,6 +2169,8 @@ create table billing.provider_models (
     position integer not null, -- Where several models take a name, the lowest position does.
     names text[] not null, -- Names that mean it, in lower case.
     pattern text, -- A regular expression of other names that mean it, in lower case; null: there are none.
+    context_tokens bigint, -- How many tokens of input and output together it takes; null: it is not known.
+    is_deprecated boolean not null default false, -- Whether its provider is about to sell it no more.
     constraint provider_models_provider_id_fkey FOREIGN KEY (provider_id) REFERENCES billing.providers(id),
     constraint provider_models_pkey PRIMARY KEY (provider_id, id)
 );
@@ -1538,6 +2242,31 @@ CREATE INDEX purchases_space ON billing.purchases USING btree (space_id);
 CREATE UNIQUE INDEX purchases_once_key ON billing.purchases USING btree (space_id, organization_id) WHERE ((refunded_at IS NULL) AND (NOT is_repeatable));
 create policy readers on billing.purchases as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (id, organization_id, price_micros, purchased_at, purchased_by, refund_reason, refunded_at, sequence, slug) on table billing.purchases to authenticated, faregate_reader;
+
+-- The tokens of a limit that are left. A bucket that is not here is full. Unlogged, without foreign
+-- keys: it is worth nothing after a crash.
+create table billing.rate_buckets (
+    organization_id uuid not null, -- Whose calls it counts; the nil UUID where it counts those of an address.
+    policy_id uuid not null, -- The rule that limits.
+    subject text not null, -- passport:<id> or user:<id>; the address, of which IPv6 counts the first half; empty where the whole organization has one.
+    tokens numeric not null, -- How many there were at refilled_at.
+    refilled_at timestamp with time zone not null, -- Up to then refilled (UTC): a clock that is set back gives nothing twice.
+    constraint rate_buckets_tokens_not_negative CHECK ((tokens >= (0)::numeric)),
+    constraint rate_buckets_pkey PRIMARY KEY (organization_id, policy_id, subject)
+) with (fillfactor=50);
+alter table billing.rate_buckets enable row level security;
+
+-- How much was used by a rate with tiers. Whoever writes it has locked the wallet.
+create table billing.rate_totals (
+    organization_id uuid not null, -- The organization it belongs to.
+    rate_id uuid not null, -- The rate that it was used by.
+    meter text not null, -- What was counted.
+    month_start date not null, -- The first day of the month (UTC) that it was used in.
+    quantity numeric not null, -- How much was used.
+    constraint rate_totals_not_negative CHECK ((quantity >= (0)::numeric)),
+    constraint rate_totals_pkey PRIMARY KEY (organization_id, rate_id, meter, month_start)
+);
+alter table billing.rate_totals enable row level security;
 
 -- A run: what the provider lists, compared with our books, and the ledger with itself.
 create table billing.reconciliations (
@@ -1682,6 +2411,26 @@ CREATE INDEX spaces_source ON billing.spaces USING btree (source_storage_id, sou
 CREATE UNIQUE INDEX spaces_slug_key ON billing.spaces USING btree (slug) WHERE ((status = 'in_review'::billing.space_status) OR (published_at IS NOT NULL));
 create policy readers on billing.spaces as permissive for select to authenticated, faregate_reader using (((published_at IS NOT NULL) AND (EXISTS ( SELECT billing.readable('read'::text) AS readable))));
 grant select (description, id, is_cloneable, published_at, publisher_name, size_gb, slug, status, title, withdrawn_at) on table billing.spaces to authenticated, faregate_reader;
+
+-- How much usage may cost an organization, or one of its passports, in a period. Sessions, storage
+-- and spaces are not usage. Of a customer's cap and an operator's the lower one counts.
+create table billing.spend_caps (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null default billing.uuidv7(), -- What its counter is called: a new one with every change of the cap.
+    passport_id uuid, -- The passport that it is for; null: the whole organization.
+    period billing.usage_period not null, -- In which period.
+    cap_micros bigint not null, -- How much usage may cost in it, in µ$.
+    is_operators boolean not null, -- Whether an operator set it: then no customer changes it.
+    set_by text not null, -- Who set it: passport:<id> or user:<id>.
+    constraint spend_caps_in_bounds CHECK (((cap_micros >= 0) AND (cap_micros <= '1000000000000000'::bigint))),
+    constraint spend_caps_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
+    constraint spend_caps_passport_fkey FOREIGN KEY (organization_id, passport_id) REFERENCES billing.passports(organization_id, id),
+    constraint spend_caps_pkey PRIMARY KEY (organization_id, id),
+    constraint spend_caps_scope_key UNIQUE NULLS NOT DISTINCT (organization_id, passport_id, period, is_operators)
+);
+alter table billing.spend_caps enable row level security;
+create policy readers on billing.spend_caps as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (cap_micros, id, is_operators, organization_id, passport_id, period, set_by) on table billing.spend_caps to authenticated, faregate_reader;
 
 -- A bucket or file share that an organization rents: what is wanted, and what the cloud has of it.
 -- It is paid for until its hold expires.
@@ -1852,8 +2601,83 @@ create table billing.uploads (
 );
 alter table billing.uploads enable row level security;
 
+-- Months whose events are in files only.
+create table billing.usage_archived_months (
+    month date not null, -- Its first day: when events came (UTC).
+    archived_at timestamp with time zone not null default billing.now(), -- When they went (UTC).
+    constraint usage_archived_months_pkey PRIMARY KEY (month)
+);
+alter table billing.usage_archived_months enable row level security;
+CREATE TRIGGER usage_archived_months_append_only BEFORE DELETE OR UPDATE ON billing.usage_archived_months FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_archived_months_no_truncate BEFORE TRUNCATE ON billing.usage_archived_months FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- The sums of an organization's events that are in files. They count in place of the events when
+-- their month has gone (usage_archived_months). No foreign keys, as in the ledger.
+create table billing.usage_archives (
+    organization_id uuid not null, -- The organization it belongs to.
+    month date not null, -- The month in which they came (UTC).
+    events bigint not null, -- How many there were.
+    cost_usd numeric not null, -- What they cost, in USD, exactly.
+    price_usd numeric not null, -- What they were charged, in USD, exactly.
+    constraint usage_archives_pkey PRIMARY KEY (organization_id, month)
+);
+alter table billing.usage_archives enable row level security;
+
+-- Usage that a gateway has asked for before it happens. Its money is held under the same id
+-- (billing.holds), which tells what became of it. No foreign keys, as for holds.
+create table billing.usage_authorizations (
+    organization_id uuid not null, -- The organization it belongs to.
+    id uuid not null, -- Its hold's, time-ordered (UUIDv7).
+    source text not null, -- Who will have sent its event.
+    event_id text not null, -- What they will call it.
+    feature text not null, -- What of the product is used.
+    provider_id text, -- Who serves the model; null: none.
+    model text, -- The model.
+    passport_id uuid, -- The customer's passport that it is used with.
+    quantities jsonb not null, -- How much of each meter at most.
+    max_price_usd numeric not null, -- What that would cost, in USD, exactly. Less is held where a debt is allowed for the rest.
+    price_usd numeric, -- What was really used and charged, in USD, exactly; null: nothing as yet, or its event waits for a review.
+    captured_at timestamp with time zone, -- When its event was recorded (UTC); null: it was not.
+    constraint usage_authorizations_pkey PRIMARY KEY (organization_id, id)
+);
+alter table billing.usage_authorizations enable row level security;
+
+-- How much of a limit is used in the period of its last usage. Where there is no row, or one of an
+-- earlier period, the events of the period say it: so a limit counts what was before it. Changed under
+-- the lock of the wallet. No foreign keys, as in the ledger.
+create table billing.usage_counters (
+    organization_id uuid not null, -- The organization it belongs to.
+    limit_id uuid not null, -- The limit or the cap that counts.
+    starts_at timestamp with time zone not null, -- When its period began (UTC).
+    quantity numeric not null, -- How much was used in it: of a meter, or for how many USD.
+    told_percent smallint not null default 0, -- How much of the limit the organization was told to have used.
+    constraint usage_counters_pkey PRIMARY KEY (organization_id, limit_id)
+);
+alter table billing.usage_counters enable row level security;
+
+-- The sums of events that were folded, by the day on which they occurred. Those that wait for a
+-- person count as nothing until they are charged. The sums of all organizations stand under the
+-- organization of zeros, without passports. No foreign keys, as in the ledger.
+create table billing.usage_days (
+    organization_id uuid not null, -- The organization it belongs to; zeros: all of them.
+    day date not null, -- In UTC, from midnight to midnight.
+    feature text not null, -- What of the product was used.
+    provider_id text not null, -- Who served the model; empty: none did.
+    model text not null, -- The model, as the events say; empty: none.
+    passport_id uuid not null, -- The customer's passport that it was used with; zeros: none was named.
+    events bigint not null, -- How many there were; none that is void.
+    quantities jsonb not null, -- How much of each meter.
+    cost_usd numeric not null, -- What the providers take, in USD, exactly.
+    price_usd numeric not null, -- What the customer pays, in USD, exactly.
+    constraint usage_days_pkey PRIMARY KEY (organization_id, day, feature, provider_id, model, passport_id)
+);
+alter table billing.usage_days enable row level security;
+create policy readers on billing.usage_days as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (day, events, feature, model, organization_id, passport_id, price_usd, provider_id, quantities) on table billing.usage_days to authenticated, faregate_reader;
+
 -- What was consumed, what it cost and what it was charged. A rated event never changes; one that
--- waits for a person is rated once.
+-- waits for a person is rated once. A correction is one more row that says the difference: so sums are
+-- plain sums.
 create table billing.usage_events (
     organization_id uuid not null, -- The organization it belongs to.
     id uuid not null default billing.uuidv7(), -- Time-ordered (UUIDv7): when it came.
@@ -1868,17 +2692,58 @@ create table billing.usage_events (
     cost_usd numeric, -- What the provider takes, in USD, exactly; null: it is not known.
     price_usd numeric, -- What the customer pays, in USD, exactly; null: it waits for a review.
     provider_price_id uuid, -- The price by which the cost was reckoned; null: nothing was bought.
-    usage_rate_id uuid, -- The rate by which the price was reckoned.
-    sequence bigint, -- The first of the transfers that charged it, with others of its batch; null: it was free, in review, or the batch came to less than a µ$.
+    usage_rate_id uuid, -- The rate by which the price was reckoned; null: no rate did.
+    sequence bigint, -- The first of the transfers that charged it, with others of its batch, or gave money back; null: it was free, in review, came to less than a µ$, or a backfill corrected it.
     review billing.usage_review, -- Why it is not rated yet; null: it is.
-    constraint usage_events_are_rated_or_reviewed CHECK ((((price_usd IS NULL) = (review IS NOT NULL)) AND ((cost_usd IS NOT NULL) OR (review IS NOT NULL)) AND (cost_usd >= (0)::numeric) AND (price_usd >= (0)::numeric))),
+    priced_by text, -- Who named its price, or 0 for never charging it, where no rate could (passport:<id>, user:<id>); null: a rate did.
+    corrects_id uuid, -- The event whose quantities, cost and price it changes by its own, which may be negative; null: it is an event itself.
+    counted smallint not null default 1, -- By how many events there are more for it: 1; a correction: 0 where it changes one, -1 where it voids one, 1 where it brings one back.
+    constraint usage_events_are_rated_or_reviewed CHECK ((((price_usd IS NULL) = (review IS NOT NULL)) AND ((cost_usd IS NOT NULL) OR (review IS NOT NULL) OR (priced_by IS NOT NULL)))),
+    constraint usage_events_only_corrections_are_signed CHECK (
+CASE
+    WHEN (corrects_id IS NULL) THEN ((counted = 1) AND ((cost_usd >= (0)::numeric) IS NOT FALSE))
+    ELSE (((counted >= '-1'::integer) AND (counted <= 1)) AND (price_usd IS NOT NULL))
+END),
     constraint usage_events_pkey PRIMARY KEY (organization_id, id)
 ) partition by RANGE (id);
 alter table billing.usage_events enable row level security;
+CREATE INDEX usage_events_arrival ON ONLY billing.usage_events USING brin (id) WITH (pages_per_range='32', autosummarize='on');
+CREATE INDEX usage_events_corrections ON ONLY billing.usage_events USING btree (organization_id, corrects_id) WHERE (corrects_id IS NOT NULL);
 CREATE INDEX usage_events_in_review ON ONLY billing.usage_events USING btree (id) WHERE (review IS NOT NULL);
-CREATE TRIGGER usage_events_never_go BEFORE DELETE ON billing.usage_events FOR EACH ROW EXECUTE FUNCTION billing.refuse_rated_change();
-CREATE TRIGGER usage_events_no_truncate BEFORE TRUNCATE ON billing.usage_events FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_rated_change();
-CREATE TRIGGER usage_events_rated_never_change BEFORE UPDATE ON billing.usage_events FOR EACH ROW WHEN (old.review IS NULL) EXECUTE FUNCTION billing.refuse_rated_change();
+CREATE TRIGGER usage_events_append_only BEFORE DELETE ON billing.usage_events FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_events_no_truncate BEFORE TRUNCATE ON billing.usage_events FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_events_rated_append_only BEFORE UPDATE ON billing.usage_events FOR EACH ROW WHEN (old.review IS NULL) EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_events_reviewed_are_folded AFTER UPDATE ON billing.usage_events FOR EACH ROW WHEN (old.review IS NOT NULL AND new.review IS NULL) EXECUTE FUNCTION billing.fold_reviewed();
+create policy readers on billing.usage_events as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
+grant select (corrects_id, counted, event_id, feature, id, model, occurred_at, organization_id, passport_id, price_usd, provider_id, quantities, review, source) on table billing.usage_events to authenticated, faregate_reader;
+
+-- Files of events, each of which was read back from the bucket and found to be right.
+create table billing.usage_files (
+    month date not null, -- The month in which its events came (UTC).
+    number integer not null, -- Of that month: from 1 on.
+    object_name text not null, -- What it is called in the bucket.
+    last_organization_id uuid not null, -- Its last event's organization: files are in the order of organization_id and id.
+    last_id uuid not null, -- Its last event.
+    events bigint not null, -- How many it has.
+    size_bytes bigint not null, -- How large it is, in bytes.
+    sha256 text not null, -- What its content hashes to, in hexadecimal.
+    written_at timestamp with time zone not null default billing.now(), -- When it was found to be right (UTC).
+    constraint usage_files_pkey PRIMARY KEY (month, number)
+);
+alter table billing.usage_files enable row level security;
+CREATE TRIGGER usage_files_append_only BEFORE DELETE OR UPDATE ON billing.usage_files FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_files_no_truncate BEFORE TRUNCATE ON billing.usage_files FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- How far events are summed up: one row.
+create table billing.usage_folds (
+    is_only boolean not null default true, -- True.
+    folded_until timestamp with time zone not null default '2000-01-01 00:00:00+00'::timestamp with time zone, -- Events that came before are in usage_days, those since then are not (UTC, whole milliseconds).
+    complete_until timestamp with time zone not null default '2000-01-01 00:00:00+00'::timestamp with time zone, -- No event will appear any more that came before (UTC, whole milliseconds).
+    constraint usage_folds_in_order CHECK ((folded_until <= complete_until)),
+    constraint usage_folds_is_one_row CHECK (is_only),
+    constraint usage_folds_pkey PRIMARY KEY (is_only)
+);
+alter table billing.usage_folds enable row level security;
 
 -- The natural key of every event that was accepted, forever: whoever sends one again is told so. A
 -- table of its own, because a partitioned one cannot hold a key across its months. No foreign keys, as
@@ -1894,6 +2759,38 @@ create table billing.usage_keys (
 alter table billing.usage_keys enable row level security;
 CREATE TRIGGER usage_keys_append_only BEFORE DELETE OR UPDATE ON billing.usage_keys FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER usage_keys_no_truncate BEFORE TRUNCATE ON billing.usage_keys FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- Everything that limits usage, in one form: limits of features and spend caps.
+create view billing.usage_limits (
+    organization_id uuid, -- The organization that it is for.
+    id uuid, -- What its counter is called.
+    feature_id text, -- The feature that it is for; null: all.
+    passport_id uuid, -- The passport that it is for; null: all.
+    meter text, -- What it counts; null: what usage costs, in USD.
+    period billing.usage_period, -- In which period.
+    quantity numeric, -- How much there may be.
+    enforcement billing.enforcement -- What happens then.
+) with (security_invoker=true) as
+ SELECT e.organization_id,
+    e.limit_id AS id,
+    e.feature_id,
+    NULL::uuid AS passport_id,
+    e.meter,
+    e.period,
+    e.limit_quantity AS quantity,
+    e.enforcement
+   FROM api.entitlements e
+  WHERE e.is_granted AND e.meter IS NOT NULL
+UNION ALL
+ SELECT c.organization_id,
+    c.id,
+    NULL::text AS feature_id,
+    c.passport_id,
+    NULL::text AS meter,
+    c.period,
+    c.cap_micros::numeric * 0.000001 AS quantity,
+    'hard'::billing.enforcement AS enforcement
+   FROM billing.spend_caps c;
 
 -- What happens to usage when the money is short. Without a row, or with 0, it is denied. The closest
 -- row counts: of the organization, of its plan, for all; then one that names the feature.
@@ -1914,11 +2811,29 @@ alter table billing.usage_policies enable row level security;
 CREATE INDEX usage_policies_organization_id ON billing.usage_policies USING btree (organization_id) WHERE (organization_id IS NOT NULL);
 CREATE INDEX usage_policies_plan_id ON billing.usage_policies USING btree (plan_id);
 
+-- Prices that depend on how much of a meter an organization has used by this rate in the calendar
+-- month (UTC) before: an event costs what it adds to the price of all. Append-only. No foreign key,
+-- either.
+create table billing.usage_rate_tiers (
+    rate_id uuid not null, -- The rate that it belongs to.
+    meter text not null, -- What is counted. No other price of the rate is for a part or a whole of it.
+    above numeric not null, -- For what is above this, up to and with the next row of the meter.
+    kind billing.tier_kind not null, -- What a tier's price is for.
+    unit_price_usd numeric not null, -- What one costs the customer, or one package, in USD.
+    package_size numeric, -- How many are in a package; null: it is none.
+    constraint usage_rate_tiers_not_negative CHECK (((above >= (0)::numeric) AND (unit_price_usd >= (0)::numeric))),
+    constraint usage_rate_tiers_packages_have_a_size CHECK ((((kind = 'package'::billing.tier_kind) = (package_size IS NOT NULL)) AND (package_size > (0)::numeric))),
+    constraint usage_rate_tiers_pkey PRIMARY KEY (rate_id, meter, above)
+);
+alter table billing.usage_rate_tiers enable row level security;
+CREATE TRIGGER usage_rate_tiers_append_only BEFORE DELETE OR UPDATE ON billing.usage_rate_tiers FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+CREATE TRIGGER usage_rate_tiers_no_truncate BEFORE TRUNCATE ON billing.usage_rate_tiers FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 -- The own prices of a rate, as those of provider_price_units. Append-only. No foreign key, either.
 create table billing.usage_rate_units (
     rate_id uuid not null, -- The rate that it belongs to.
     meter text not null, -- What is counted.
-    unit_price_usd numeric, -- What one costs the customer, in USD; null: a whole includes it.
+    unit_price_usd numeric, -- What one costs the customer, in USD; null: nothing by itself.
     adds_usd numeric not null, -- What one more of it adds to the price in USD beyond what the wholes that it is part of count already.
     constraint usage_rate_units_not_negative CHECK ((unit_price_usd >= (0)::numeric)),
     constraint usage_rate_units_pkey PRIMARY KEY (rate_id, meter)
@@ -1940,11 +2855,14 @@ create table billing.usage_rates (
     model_id text, -- The model that it is for, as prices call it; null: all.
     markup numeric, -- What the cost is multiplied by: 1.25 adds a quarter; null: only its own units count.
     may_be_below_cost boolean not null default false, -- Whether a price below the cost is meant; otherwise such an event waits for a person.
+    is_tiered boolean not null default false, -- Whether some of its prices depend on what was used before in the month (usage_rate_tiers).
+    is_end boolean not null default false, -- Whether it only ends the one for the same before it, so that the next closest counts again.
     effective_at timestamp with time zone not null, -- From then on (UTC) it counts, until a later row for the same does.
     created_by text not null, -- Who made it: passport:<id>, user:<id> or operator.
     constraint usage_rates_are_for_one CHECK (((organization_id IS NULL) OR (plan_id IS NULL))),
     constraint usage_rates_markup_covers_cost CHECK ((((markup >= (0)::numeric) AND (markup <= (1000)::numeric)) AND ((markup >= (1)::numeric) OR may_be_below_cost))),
     constraint usage_rates_model_has_provider CHECK (((model_id IS NULL) OR (provider_id IS NOT NULL))),
+    constraint usage_rates_tiers_may_be_below_cost CHECK (((NOT is_tiered) OR may_be_below_cost)),
     constraint usage_rates_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES billing.organizations(id),
     constraint usage_rates_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES billing.plans(id),
     constraint usage_rates_pkey PRIMARY KEY (id),
@@ -1952,10 +2870,21 @@ create table billing.usage_rates (
 );
 alter table billing.usage_rates enable row level security;
 CREATE INDEX usage_rates_effective_at ON billing.usage_rates USING btree (effective_at);
+CREATE INDEX usage_rates_ends ON billing.usage_rates USING btree (effective_at) WHERE is_end;
 CREATE INDEX usage_rates_organization_id ON billing.usage_rates USING btree (organization_id) WHERE (organization_id IS NOT NULL);
 CREATE INDEX usage_rates_plan_id ON billing.usage_rates USING btree (plan_id);
 CREATE TRIGGER usage_rates_append_only BEFORE DELETE OR UPDATE ON billing.usage_rates FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER usage_rates_no_truncate BEFORE TRUNCATE ON billing.usage_rates FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+-- For how long events are kept: one row.
+create table billing.usage_retention (
+    is_only boolean not null default true, -- True.
+    keep_months integer default 13, -- So many months before the current one stay in the database; null: all do, forever.
+    constraint usage_retention_is_one_row CHECK (is_only),
+    constraint usage_retention_is_positive CHECK ((keep_months > 0)),
+    constraint usage_retention_pkey PRIMARY KEY (is_only)
+);
+alter table billing.usage_retention enable row level security;
 
 -- A wallet as it was when its books were last found to agree. One that has not moved since needs no
 -- look, and the sums of a large ledger go on from here.
@@ -2559,6 +3488,10 @@ grant execute on routine api.accept_invitation(uuid,text,text) to faregate_funct
 create function api.accrue_storage(p_limit integer) returns TABLE(accrued integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cad2902f9ec51a00490f1f1d52357d06';
 grant execute on routine api.accrue_storage(integer) to faregate_functions, service_role;
 
+-- Sums up usage by day, model, feature, passport or organization.
+create function api.analyze_usage(p_caller jsonb, p_organization_id uuid, p_is_all boolean, p_from date, p_to date, p_group_by text[]) returns TABLE(from_day date, to_day date, groups billing.usage_line[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0303c0b9fc338d9f6b8a108f0f56994f';
+grant execute on routine api.analyze_usage(jsonb,uuid,boolean,date,date,text[]) to faregate_functions, service_role;
+
 -- Notes the provider's checkout of a top-up; the first one stays.
 create function api.attach_checkout(p_organization_id uuid, p_top_up_id uuid, p_checkout_session_id text, p_checkout_url text) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '460a8df11c41b3bc5286c52238a57c42';
 grant execute on routine api.attach_checkout(uuid,uuid,text,text) to faregate_functions, service_role;
@@ -2571,17 +3504,37 @@ grant execute on routine api.attach_space(jsonb,text,uuid,text) to faregate_func
 create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspace_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '93fb9eeb0ebecf555c144c5d673078f9';
 grant execute on routine api.attach_storage(jsonb,uuid,uuid) to faregate_functions, service_role;
 
+-- Holds a customer's money for usage to come.
+create function api.authorize_usage(p_caller jsonb, p_usage jsonb, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '5eaa01ff2907de07137bf99e907be191';
+grant execute on routine api.authorize_usage(jsonb,jsonb,integer,text) to faregate_functions, service_role;
+
 -- Buys a space for the caller's organization.
-create function api.buy_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(purchase api.purchases, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '13f9b2b4a7fc5ecfdda11782efa15a84';
+create function api.buy_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(purchase api.purchases, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '99d59a2e0ab7189e89b1f20e6df96e30';
 grant execute on routine api.buy_space(jsonb,text,text) to faregate_functions, service_role;
 
 -- Takes part or all of what a hold keeps.
-create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_is_final boolean, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9f878c97486d1b594b50836fecbcaa0f';
+create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_is_final boolean, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e6969ad17b8eea8e90a881404cf31c76';
 grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
+-- Records and charges what was really used of what was authorized.
+create function api.capture_usage(p_caller jsonb, p_organization_id uuid, p_authorization_id uuid, p_usage jsonb, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '382b298f37fe2b1357ad25c05cd63d7c';
+grant execute on routine api.capture_usage(jsonb,uuid,uuid,jsonb,text) to faregate_functions, service_role;
+
+-- Charges a usage event that could not be rated when it came, for an operator.
+create function api.charge_usage_review(p_caller jsonb, p_organization_id uuid, p_id uuid, p_price_micros bigint) returns SETOF api.rated_reviews language plpgsql security definer set search_path=pg_catalog, pg_temp as '15020157a10e0d2a19ea4ba51e8797d9';
+grant execute on routine api.charge_usage_review(jsonb,uuid,uuid,bigint) to faregate_functions, service_role;
+
+-- Tells whether a feature may be used now, how much of it is left, and why not.
+create function api.check_entitlement(p_caller jsonb, p_organization_id uuid, p_passport_id uuid, p_feature_id text, p_quantity numeric) returns SETOF billing.entitlement_check language plpgsql security definer set search_path=pg_catalog, pg_temp as '64b0b2afaff45bc724220417f8bd3154';
+grant execute on routine api.check_entitlement(jsonb,uuid,uuid,text,numeric) to faregate_functions, service_role;
+
 -- Copies a space that the caller's organization bought into a bucket that it rents.
-create function api.clone_space(p_caller jsonb, p_slug text, p_workspace_id uuid, p_region text, p_name text, p_idempotency_key text) returns TABLE(clone api.clones, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '98d0c4b852d502327bc6355f23c26b38';
+create function api.clone_space(p_caller jsonb, p_slug text, p_workspace_id uuid, p_region text, p_name text, p_idempotency_key text) returns TABLE(clone api.clones, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cd28ef626046f9989f6c5dbbcb5e4d85';
 grant execute on routine api.clone_space(jsonb,text,uuid,text,text,text) to faregate_functions, service_role;
+
+-- Records and charges the events of a backfill, for an operator.
+create function api.close_backfill(p_caller jsonb, p_id uuid) returns SETOF api.backfills language plpgsql security definer set search_path=pg_catalog, pg_temp as '6149d9a51321703980ab8fefaaa61c15';
+grant execute on routine api.close_backfill(jsonb,uuid) to faregate_functions, service_role;
 
 -- Closes an organization: stops what runs and charges it; what was paid is given up, and what
 -- is stored is deleted, only expressly.
@@ -2608,8 +3561,12 @@ grant execute on routine api.create_organization(uuid,text,text) to faregate_fun
 create function api.create_passport(p_caller jsonb, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1bab26eace5bf01281c510186ba4a168';
 grant execute on routine api.create_passport(jsonb,text,text[],timestamp with time zone,text,text,text) to faregate_functions, service_role;
 
+-- Makes a rule about calls or spending. For operators.
+create function api.create_policy(p_caller jsonb, p_rule jsonb, p_idempotency_key text) returns TABLE(policy api.policies, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '38021d4ae0fef40804353773137cb114';
+grant execute on routine api.create_policy(jsonb,jsonb,text) to faregate_functions, service_role;
+
 -- Rents a bucket or a file share: holds its first window's money and has the cloud make it.
-create function api.create_storage(p_caller jsonb, p_kind text, p_region text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd5f08aa018eecd2f008377a29d5d2817';
+create function api.create_storage(p_caller jsonb, p_kind text, p_region text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '67d915d66b27658badc3d74285f64014';
 grant execute on routine api.create_storage(jsonb,text,text,integer,text,uuid,integer,integer,text) to faregate_functions, service_role;
 
 -- Tells whose a token for reading views is, and for how long.
@@ -2620,6 +3577,14 @@ grant execute on routine api.create_token(jsonb) to faregate_functions, service_
 create function api.create_top_up(p_caller jsonb, p_amount_micros bigint, p_save_card boolean, p_idempotency_key text) returns TABLE(top_up api.top_ups, billing_email text, customer_id text, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2b1c8e6d6a0ea43e86d2f57607afa7d6';
 grant execute on routine api.create_top_up(jsonb,bigint,boolean,text) to faregate_functions, service_role;
 
+-- Makes the partitions of events for a year ahead, where they are missing.
+create function api.create_usage_months() returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '21f139bd2cc2bdc7e1cc67f787a04f9a';
+grant execute on routine api.create_usage_months() to faregate_functions, service_role;
+
+-- Decides what usage costs from a moment on, for an operator.
+create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text) returns TABLE(rate api.usage_rates, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '934ac3a7e40f04655f556679b38775b2';
+grant execute on routine api.create_usage_rate(jsonb,jsonb,text) to faregate_functions, service_role;
+
 -- Makes a workspace of the caller's organization.
 create function api.create_workspace(p_caller jsonb, p_name text, p_idempotency_key text) returns TABLE(workspace api.workspaces, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '22ad34e67f13d0ce7ce8925ca1bb8b6e';
 grant execute on routine api.create_workspace(jsonb,text,text) to faregate_functions, service_role;
@@ -2627,6 +3592,18 @@ grant execute on routine api.create_workspace(jsonb,text,text) to faregate_funct
 -- Ends automatic top-ups.
 create function api.delete_auto_top_up(p_caller jsonb) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '8859abc99d92c2d40afa2a8c3e8c0cbf';
 grant execute on routine api.delete_auto_top_up(jsonb) to faregate_functions, service_role;
+
+-- Opens a feature to everybody, for an operator.
+create function api.delete_feature(p_caller jsonb, p_feature_id text) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '8ecc63b8c466bcb5cc1d5584227fdb15';
+grant execute on routine api.delete_feature(jsonb,text) to faregate_functions, service_role;
+
+-- Ends a rule. For operators.
+create function api.delete_policy(p_caller jsonb, p_policy_id uuid) returns SETOF api.policies language plpgsql security definer set search_path=pg_catalog, pg_temp as '253e13cc1968d559320fa19611ed6231';
+grant execute on routine api.delete_policy(jsonb,uuid) to faregate_functions, service_role;
+
+-- Ends a spend cap.
+create function api.delete_spend_cap(p_caller jsonb, p_organization_id uuid, p_cap_id uuid) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '833a927c1346be561525be222009c7e4';
+grant execute on routine api.delete_spend_cap(jsonb,uuid,uuid) to faregate_functions, service_role;
 
 -- Charges storage up to now and has the cloud delete it, with all that is in it.
 create function api.delete_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as 'add40a125d077f75441962b225e38ab3';
@@ -2644,6 +3621,10 @@ grant execute on routine api.detach_space(jsonb,text,uuid,text) to faregate_func
 create function api.detach_storage(p_caller jsonb, p_storage_id uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '08c93c4d400b31b1db14f6af5ac66710';
 grant execute on routine api.detach_storage(jsonb,uuid) to faregate_functions, service_role;
 
+-- Closes the review of a usage event without charging it, for an operator.
+create function api.dismiss_usage_review(p_caller jsonb, p_organization_id uuid, p_id uuid) returns SETOF api.rated_reviews language plpgsql security definer set search_path=pg_catalog, pg_temp as 'adcb8319305d3a643d6ab6b3a479cb08';
+grant execute on routine api.dismiss_usage_review(jsonb,uuid,uuid) to faregate_functions, service_role;
+
 -- Tells what a quantity of a SKU costs the caller now, and whether the balance covers it.
 create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric) returns TABLE(sku text, unit text, quantity numeric, unit_price_micros bigint, cost_micros bigint, available_micros bigint, affordable boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9dfc8e65b540744731919f57967e4641';
 grant execute on routine api.estimate_cost(jsonb,text,numeric) to faregate_functions, service_role;
@@ -2656,12 +3637,20 @@ grant execute on routine api.estimate_session(jsonb,text,text,uuid,integer) to f
 create function api.estimate_storage(p_caller jsonb, p_kind text, p_region text, p_size_gb integer) returns TABLE(kind text, region text, size_gb integer, gb_month_price_micros bigint, month_cost_micros bigint, required_micros bigint, available_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '817a7eff0a9acd9ce057ffc8d5195e6f';
 grant execute on routine api.estimate_storage(jsonb,text,text,integer) to faregate_functions, service_role;
 
+-- Tells what usage would cost, and a cheaper model.
+create function api.estimate_usage(p_caller jsonb, p_organization_id uuid, p_usage jsonb) returns TABLE(price_usd text, cost_usd text, margin_usd text, review text, cheaper_model text, cheaper_price_usd text, saving_usd text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '540bf178bca94a728f6bcb11dbec3195';
+grant execute on routine api.estimate_usage(jsonb,uuid,jsonb) to faregate_functions, service_role;
+
+-- Tells what the rules would do with a call, and why; changes nothing. For operators.
+create function api.evaluate_policies(p_caller jsonb, p_facts jsonb, p_draft jsonb) returns TABLE(policy_id uuid, description text, effect text, asked text, outcome text, tokens integer, retry_after_seconds bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '57a2f33b1ed00b242cd5b6edd401a8ba';
+grant execute on routine api.evaluate_policies(jsonb,jsonb,jsonb) to faregate_functions, service_role;
+
 -- Takes what remains of expired grants, for the cron.
 create function api.expire_grants(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8abcd47c020a8bece46031df840a38a3';
 grant execute on routine api.expire_grants(integer) to faregate_functions, service_role;
 
 -- Closes holds of usage that nobody renewed, for the cron.
-create function api.expire_holds(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '713ba25e293c5f1e1dd8659e1aa4ddb9';
+create function api.expire_holds(p_limit integer) returns TABLE(expired integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '459ef4ef3fcf674e8377508986a00f63';
 grant execute on routine api.expire_holds(integer) to faregate_functions, service_role;
 
 -- Tells where a bucket's objects are, for whoever may read or delete them.
@@ -2688,9 +3677,29 @@ grant execute on routine api.finish_provisioning(uuid,uuid,uuid,integer,text,tex
 create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETOF api.reconciliations language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ef0b334f3496bda8bc90045f43ac2eb3';
 grant execute on routine api.finish_reconciliation(uuid) to faregate_functions, service_role;
 
+-- Notes a file of events, if what was read back from the bucket is what they are.
+create function api.finish_usage_file(p_month date, p_number integer, p_object_name text, p_events bigint, p_cost_usd text, p_price_usd text, p_size_bytes bigint, p_sha256 text) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '4574c6c407634f0cbd9bb23c309602f5';
+grant execute on routine api.finish_usage_file(date,integer,text,bigint,text,text,bigint,text) to faregate_functions, service_role;
+
+-- Takes a month of events out of the database, all of which are in files.
+create function api.finish_usage_month(p_month date) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '2ff8fec838718f5db127782ab225f776';
+grant execute on routine api.finish_usage_month(date) to faregate_functions, service_role;
+
+-- Adds events to their days, in the order of their arrival.
+create function api.fold_usage(p_limit integer) returns TABLE(folded bigint, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_indexscan=off set enable_indexonlyscan=off set jit=off set plan_cache_mode=force_custom_plan as '77eb6e2d24e26bf697af6ba77ccd254e';
+grant execute on routine api.fold_usage(integer) to faregate_functions, service_role;
+
+-- Tells what a day costs of late and for how long the money lasts, and how wrong that may be.
+create function api.forecast_usage(p_caller jsonb, p_organization_id uuid) returns TABLE(organization_id uuid, available_micros bigint, days integer, burn_micros bigint, forecast_micros bigint, error numeric, days_left integer, runs_out_on date) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '4d87d88a9a4a9dc911e34cddfc71195f';
+grant execute on routine api.forecast_usage(jsonb,uuid) to faregate_functions, service_role;
+
 -- Reads the settings of automatic top-ups.
 create function api.get_auto_top_up(p_caller jsonb) returns SETOF api.auto_top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b8216ba96fa51c074e84f4430d61757b';
 grant execute on routine api.get_auto_top_up(jsonb) to faregate_functions, service_role;
+
+-- Tells how far a backfill is.
+create function api.get_backfill(p_caller jsonb, p_id uuid) returns SETOF api.backfills language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a253c62bd17d55281fe7b66c6844f17a';
+grant execute on routine api.get_backfill(jsonb,uuid) to faregate_functions, service_role;
 
 -- Tells how far a clone is.
 create function api.get_clone(p_caller jsonb, p_clone_id uuid) returns SETOF api.clones language plpgsql security definer set search_path=pg_catalog, pg_temp as '8c7ff8dfebe6edf8c538b832bec89654';
@@ -2711,6 +3720,10 @@ grant execute on routine api.get_organization(uuid,uuid) to faregate_functions, 
 -- Tells which transfers of the caller's ledger a period has.
 create function api.get_period(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(organization_id uuid, begins_at timestamp with time zone, ends_at timestamp with time zone, opening_sequence bigint, closing_sequence bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '41fc5a55c8d3a6588d82b4015acc0922';
 grant execute on routine api.get_period(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
+
+-- Reads a rule. For operators.
+create function api.get_policy(p_caller jsonb, p_policy_id uuid) returns SETOF api.policies language plpgsql security definer set search_path=pg_catalog, pg_temp as '08ff690d40e350fd40462e080d63884b';
+grant execute on routine api.get_policy(jsonb,uuid) to faregate_functions, service_role;
 
 -- Reads the receipt of a paid top-up.
 create function api.get_receipt(p_caller jsonb, p_top_up_id uuid) returns SETOF api.receipts language plpgsql security definer set search_path=pg_catalog, pg_temp as '3996a4868d5fe916537642e3fca7110f';
@@ -2736,21 +3749,33 @@ grant execute on routine api.get_storage(jsonb,uuid) to faregate_functions, serv
 create function api.get_top_up(p_caller jsonb, p_top_up_id uuid) returns SETOF api.top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '8ef657a65d0feccdbbd3de47efdddab8';
 grant execute on routine api.get_top_up(jsonb,uuid) to faregate_functions, service_role;
 
+-- Reads one authorization of usage.
+create function api.get_usage_authorization(p_caller jsonb, p_organization_id uuid, p_authorization_id uuid) returns SETOF api.usage_authorizations language plpgsql security definer set search_path=pg_catalog, pg_temp as '87ea2f795bc61f1c8b57cfee48a956c1';
+grant execute on routine api.get_usage_authorization(jsonb,uuid,uuid) to faregate_functions, service_role;
+
 -- Reads the balance of the caller's organization.
 create function api.get_wallet(p_caller jsonb) returns SETOF api.wallets language plpgsql security definer set search_path=pg_catalog, pg_temp as '43fe823aa3bc08611fe10bb3ed27daa3';
 grant execute on routine api.get_wallet(jsonb) to faregate_functions, service_role;
 
 -- Reads one workspace, what is attached to it and how many sessions run in it.
-create function api.get_workspace(p_caller jsonb, p_workspace_id uuid) returns TABLE(workspace api.workspaces, storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a4308e4c6751553f18b597d53eb59288';
+create function api.get_workspace(p_caller jsonb, p_workspace_id uuid) returns TABLE(workspace api.workspaces, storage_ids uuid[], spaces text[], running_sessions bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'a2444fe569ab621234a291b150435f5b';
 grant execute on routine api.get_workspace(jsonb,uuid) to faregate_functions, service_role;
 
 -- Notes that a session's resource is alive.
 create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns SETOF api.sessions language plpgsql security definer set search_path=pg_catalog, pg_temp as '093d7f9791404ae08f6fc6632b35084d';
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
--- Records, rates and charges up to 1000 usage events.
-create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2c7c5e3b4057a6b93b947e0c5aa56f8f';
+-- Records, rates and charges up to 1000 usage events, or corrects some.
+create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '937d659f1c3f8d3a73e83898630229f6';
 grant execute on routine api.ingest_usage(jsonb,jsonb,boolean) to faregate_functions, service_role;
+
+-- Lists the events that a backfill could not record.
+create function api.list_backfill_rejections(p_caller jsonb, p_id uuid) returns SETOF api.backfill_rejections language plpgsql security definer set search_path=pg_catalog, pg_temp as 'fc4edf37179a806fd039b48e68f0fc80';
+grant execute on routine api.list_backfill_rejections(jsonb,uuid) to faregate_functions, service_role;
+
+-- Pages through backfills, newest first.
+create function api.list_backfills(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.backfills language plpgsql security definer set search_path=pg_catalog, pg_temp as '851a74c5d5e5a27a772527a05e2ce686';
+grant execute on routine api.list_backfills(jsonb,integer,uuid) to faregate_functions, service_role;
 
 -- Pages through the clones of the caller's organization, newest first.
 create function api.list_clones(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.clones language plpgsql security definer set search_path=pg_catalog, pg_temp as '2a00a07305c9b4fbed0ca4cdf21192fd';
@@ -2763,6 +3788,10 @@ grant execute on routine api.list_discrepancies(jsonb,text,integer,uuid) to fare
 -- Tells which grants paid a transaction, and how much each.
 create function api.list_draws(p_caller jsonb, p_sequence bigint, p_limit integer, p_cursor uuid) returns TABLE(grant_id uuid, amount_micros bigint) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7551fa86ea6f4665ccbf0641e096e1dc';
 grant execute on routine api.list_draws(jsonb,bigint,integer,uuid) to faregate_functions, service_role;
+
+-- Lists features and what plans say of them.
+create function api.list_features(p_caller jsonb) returns SETOF api.features language plpgsql security definer set search_path=pg_catalog, pg_temp as '14dfd5b0f8568eeebb33039561e19bc9';
+grant execute on routine api.list_features(jsonb) to faregate_functions, service_role;
 
 -- Pages through grants and what remains of them, newest first.
 create function api.list_grants(p_caller jsonb, p_organization_id uuid, p_status text, p_limit integer, p_cursor uuid) returns SETOF api.grants language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aedcdf15b542d58f3b903374721d0b3c';
@@ -2804,6 +3833,10 @@ grant execute on routine api.list_passports(jsonb,integer,uuid) to faregate_func
 create function api.list_period(p_caller jsonb, p_opening_sequence bigint, p_closing_sequence bigint, p_limit integer) returns SETOF api.transactions language plpgsql security definer set search_path=pg_catalog, pg_temp as '7b062ab51a8d67892edef9b120228203';
 grant execute on routine api.list_period(jsonb,bigint,bigint,integer) to faregate_functions, service_role;
 
+-- Pages through the rules, newest first. For operators.
+create function api.list_policies(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.policies language plpgsql security definer set search_path=pg_catalog, pg_temp as '36deb4723a2ba675e64bc74ad7011e44';
+grant execute on routine api.list_policies(jsonb,integer,uuid) to faregate_functions, service_role;
+
 -- Lists what sessions can be started by name, and what each costs the caller.
 create function api.list_presets(p_caller jsonb) returns TABLE(id text, title text, tier text, minutes integer, storage_kind text, storage_gb integer, space text, hourly_price_micros bigint, cost_micros bigint, storage_month_cost_micros bigint, space_price_micros bigint, is_allowed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0cf91b5a625d9162cbb3a661391440fb';
 grant execute on routine api.list_presets(jsonb) to faregate_functions, service_role;
@@ -2827,6 +3860,10 @@ grant execute on routine api.list_sessions(jsonb,text,uuid,integer,uuid) to fare
 -- Pages through the catalogue, newest first, with what each space costs the caller.
 create function api.list_spaces(p_caller jsonb, p_status text, p_limit integer, p_cursor uuid) returns TABLE(id uuid, space jsonb) language plpgsql security definer set search_path=pg_catalog, pg_temp as '59e03906db5d1392b4e6982944fb1868';
 grant execute on routine api.list_spaces(jsonb,text,integer,uuid) to faregate_functions, service_role;
+
+-- Lists spend caps and what of each is spent.
+create function api.list_spend_caps(p_caller jsonb, p_organization_id uuid) returns TABLE(cap api.spend_caps, spent_micros bigint, resets_at timestamp with time zone) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8699e05fc97239a0ed0e2f55899b2942';
+grant execute on routine api.list_spend_caps(jsonb,uuid) to faregate_functions, service_role;
 
 -- Pages through the storage of the caller's organization, newest first.
 create function api.list_storage(p_caller jsonb, p_kind text, p_status text, p_workspace_id uuid, p_limit integer, p_cursor uuid) returns SETOF api.storage language plpgsql security definer set search_path=pg_catalog, pg_temp as '03ac2c850daae8399c2d9666a3b097af';
@@ -2852,6 +3889,22 @@ grant execute on routine api.list_unseen_discrepancies(uuid) to faregate_functio
 create function api.list_usage_days(p_caller jsonb, p_from timestamp with time zone, p_to timestamp with time zone) returns TABLE(begins_at timestamp with time zone, ends_at timestamp with time zone, days billing.usage_day[]) language plpgsql security definer set search_path=pg_catalog, pg_temp set enable_seqscan=off as '5626e5c55b7606f9e222d58028274f44';
 grant execute on routine api.list_usage_days(jsonb,timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
+-- Pages through what was used, newest first.
+create function api.list_usage_events(p_caller jsonb, p_organization_id uuid, p_feature text, p_model text, p_passport_id uuid, p_from timestamp with time zone, p_to timestamp with time zone, p_limit integer, p_cursor uuid) returns TABLE(id uuid, organization_id uuid, source text, event_id text, occurred_at timestamp with time zone, feature text, provider_id text, model text, passport_id uuid, quantities jsonb, price_usd text, cost_usd text, margin_usd text, review billing.usage_review, corrects_id uuid) language plpgsql security definer set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set enable_seqscan=off set enable_bitmapscan=off set jit=off as 'd9a24174d3855ba27937149d0767b1e4';
+grant execute on routine api.list_usage_events(jsonb,uuid,text,text,uuid,timestamp with time zone,timestamp with time zone,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through the events of a month that has to go.
+create function api.list_usage_file(p_month date, p_organization_id uuid, p_id uuid, p_limit integer) returns TABLE(organization_id uuid, id uuid, source text, event_id text, occurred_at timestamp with time zone, feature text, provider_id text, model text, passport_id uuid, quantities text, cost_usd text, price_usd text, provider_price_id uuid, usage_rate_id uuid, sequence bigint, corrects_id uuid, counted smallint, priced_by text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2d08cb3333abfecf9de75ef352abd3b0';
+grant execute on routine api.list_usage_file(date,uuid,uuid,integer) to faregate_functions, service_role;
+
+-- Pages through how much may be owed for usage, newest first.
+create function api.list_usage_policies(p_caller jsonb, p_organization_id uuid, p_plan_id text, p_limit integer, p_cursor uuid) returns SETOF api.usage_policies language plpgsql security definer set search_path=pg_catalog, pg_temp as '50cba5940663a28f7d324af1db42348a';
+grant execute on routine api.list_usage_policies(jsonb,uuid,text,integer,uuid) to faregate_functions, service_role;
+
+-- Pages through rates of usage, newest first.
+create function api.list_usage_rates(p_caller jsonb, p_organization_id uuid, p_plan_id text, p_feature text, p_provider_id text, p_model_id text, p_limit integer, p_cursor uuid) returns SETOF api.usage_rates language plpgsql security definer set search_path=pg_catalog, pg_temp as 'c7b0775759f6fdb7771040a8efdfadc0';
+grant execute on routine api.list_usage_rates(jsonb,uuid,text,text,text,text,integer,uuid) to faregate_functions, service_role;
+
 -- Pages through usage events that wait for a person, newest first.
 create function api.list_usage_reviews(p_caller jsonb, p_limit integer, p_cursor uuid) returns SETOF api.usage_reviews language plpgsql security definer set search_path=pg_catalog, pg_temp as 'c7b7f3763de21bb1ae59ce197bea5899';
 grant execute on routine api.list_usage_reviews(jsonb,integer,uuid) to faregate_functions, service_role;
@@ -2868,8 +3921,12 @@ grant execute on routine api.mark_enqueued(uuid[],uuid[]) to faregate_functions,
 create function api.note_clone(p_organization_id uuid, p_clone_id uuid, p_task_id uuid, p_attempt integer, p_bookmark text, p_objects integer, p_bytes bigint) returns TABLE(status text, is_going boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'eed10a79e56f2c7f75d9b4930bebda0b';
 grant execute on routine api.note_clone(uuid,uuid,uuid,integer,text,integer,bigint) to faregate_functions, service_role;
 
+-- Opens a backfill of a customer's usage, for an operator.
+create function api.open_backfill(p_caller jsonb, p_organization_id uuid, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone, p_replaces_existing boolean, p_idempotency_key text) returns TABLE(backfill api.backfills, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b32b78eae7c53f4ac4f5bf96b40a2743';
+grant execute on routine api.open_backfill(jsonb,uuid,timestamp with time zone,timestamp with time zone,boolean,text) to faregate_functions, service_role;
+
 -- Reserves a customer's money for an operator.
-create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b033e957482e241094d25c868fd04e7a';
+create function api.open_hold(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_description text, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd43b48380cd1f52c6bec532103830855';
 grant execute on routine api.open_hold(jsonb,uuid,bigint,integer,text,text) to faregate_functions, service_role;
 
 -- Notes that a task stopped copying a space before its end, and why.
@@ -2905,19 +3962,23 @@ create function api.register(p_user_id uuid, p_organization_name text, p_key_has
 grant execute on routine api.register(uuid,text,text,text,text) to faregate_functions, service_role;
 
 -- Makes an organization of any plan for an address, for an operator.
-create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'cabfeedf4fdc144761a518734dd7e7c5';
+create function api.register_customer(p_caller jsonb, p_email text, p_plan_id text, p_organization_name text, p_is_invited boolean, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(registration billing.registration, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '42526ec531281a8cd4571e2a0621e892';
 grant execute on routine api.register_customer(jsonb,text,text,text,boolean,text,text,text) to faregate_functions, service_role;
 
 -- Gives back what a hold keeps.
 create function api.release_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '6173ba774be1150e734192aaced1af6e';
 grant execute on routine api.release_hold(jsonb,uuid,uuid,text) to faregate_functions, service_role;
 
+-- Gives back what is held for usage.
+create function api.release_usage(p_caller jsonb, p_organization_id uuid, p_authorization_id uuid, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '0975ee929153e63105454874d9b50fdd';
+grant execute on routine api.release_usage(jsonb,uuid,uuid,text) to faregate_functions, service_role;
+
 -- Ends a membership and all passports of that member.
 create function api.remove_member(p_user_id uuid, p_organization_id uuid, p_member_id uuid) returns text language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f32d40f0eeeb48cac5adba645bab0030';
 grant execute on routine api.remove_member(uuid,uuid,uuid) to faregate_functions, service_role;
 
 -- Keeps a hold for longer, with more money in it if asked to.
-create function api.renew_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b42a743bea3b8af2cb1e5b5712e165f9';
+create function api.renew_hold(p_caller jsonb, p_organization_id uuid, p_hold_id uuid, p_amount_micros bigint, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(hold api.holds, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '25c464c689a7ffca28968eeb20085a61';
 grant execute on routine api.renew_hold(jsonb,uuid,uuid,bigint,integer,text) to faregate_functions, service_role;
 
 -- Receives an event that a run found in Stripe's list.
@@ -2931,8 +3992,12 @@ create function api.report_health() returns TABLE(sweep_lag_seconds bigint, outb
 grant execute on routine api.report_health() to faregate_functions, service_role;
 
 -- Gives storage another size.
-create function api.resize_storage(p_caller jsonb, p_storage_id uuid, p_size_gb integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '059d089192bca76f68650351ca76222e';
+create function api.resize_storage(p_caller jsonb, p_storage_id uuid, p_size_gb integer, p_idempotency_key text) returns TABLE(storage api.storage, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd9283b126482d95d2c542bf266871352';
 grant execute on routine api.resize_storage(jsonb,uuid,integer,text) to faregate_functions, service_role;
+
+-- Takes back what a backfill did, for an operator.
+create function api.revert_backfill(p_caller jsonb, p_id uuid) returns SETOF api.backfills language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd65632901df5847620a9992a67683275';
+grant execute on routine api.revert_backfill(jsonb,uuid) to faregate_functions, service_role;
 
 -- Approves or rejects a submitted space, for an operator.
 create function api.review_space(p_caller jsonb, p_slug text, p_is_approved boolean, p_reason text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '3743703921950180391504c09aa7dde1';
@@ -2947,24 +4012,48 @@ create function api.revoke_passport(p_caller jsonb, p_passport_id uuid, p_idempo
 grant execute on routine api.revoke_passport(jsonb,uuid,text) to faregate_functions, service_role;
 
 -- Gives a passport a new key; the old one works on for the overlap.
-create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2310868edf65dab1d288409a2e385f9f';
+create function api.rotate_passport(p_caller jsonb, p_passport_id uuid, p_overlap_seconds integer, p_key_hash text, p_key_prefix text, p_idempotency_key text) returns TABLE(passport api.passports, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd389e1cae6acd8fd3ad10ec70cb47c0b';
 grant execute on routine api.rotate_passport(jsonb,uuid,integer,text,text,text) to faregate_functions, service_role;
 
 -- Has the saved card charged whenever the balance falls below a threshold.
 create function api.set_auto_top_up(p_caller jsonb, p_threshold_micros bigint, p_amount_micros bigint, p_monthly_cap_micros bigint, p_cool_off_seconds integer) returns SETOF api.auto_top_ups language plpgsql security definer set search_path=pg_catalog, pg_temp as '5971d9372240949e2e5d99a857fddb68';
 grant execute on routine api.set_auto_top_up(jsonb,bigint,bigint,bigint,integer) to faregate_functions, service_role;
 
+-- Gives a customer terms of their own for a feature, or their plan's again, for an operator.
+create function api.set_entitlement(p_caller jsonb, p_organization_id uuid, p_feature_id text, p_terms jsonb) returns SETOF api.entitlements language plpgsql security definer set search_path=pg_catalog, pg_temp as '33151305eeb89bae1205c2c23bec480b';
+grant execute on routine api.set_entitlement(jsonb,uuid,text,jsonb) to faregate_functions, service_role;
+
+-- Lists a feature with what each plan says of it, for an operator.
+create function api.set_feature(p_caller jsonb, p_feature_id text, p_kind text, p_description text, p_plans jsonb) returns SETOF api.features language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd4154a55eb509bd7cf55e511d583f37a';
+grant execute on routine api.set_feature(jsonb,text,text,text,jsonb) to faregate_functions, service_role;
+
 -- Decides what a member is from now on; less takes the passports that may do more.
 create function api.set_member_role(p_user_id uuid, p_organization_id uuid, p_member_id uuid, p_role text) returns SETOF api.members language plpgsql security definer set search_path=pg_catalog, pg_temp as '4db9b470fa8c116696f76162db5bd0bc';
 grant execute on routine api.set_member_role(uuid,uuid,uuid,text) to faregate_functions, service_role;
+
+-- Enables or disables a rule. For operators.
+create function api.set_policy_enabled(p_caller jsonb, p_policy_id uuid, p_is_enabled boolean, p_idempotency_key text) returns TABLE(policy api.policies, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4e271a3a0266898651cdc1940b4ee902';
+grant execute on routine api.set_policy_enabled(jsonb,uuid,boolean,text) to faregate_functions, service_role;
 
 -- Says which bucket a space of the platform comes from, for an operator.
 create function api.set_space_source(p_caller jsonb, p_slug text, p_storage_id uuid, p_is_cloneable boolean, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'f7b30166813dbd69f642bb24a62c7668';
 grant execute on routine api.set_space_source(jsonb,text,uuid,boolean,text) to faregate_functions, service_role;
 
+-- Caps what usage costs an organization, or one of its passports, in a period.
+create function api.set_spend_cap(p_caller jsonb, p_organization_id uuid, p_passport_id uuid, p_period text, p_cap_micros bigint) returns SETOF api.spend_caps language plpgsql security definer set search_path=pg_catalog, pg_temp as '51cc81ec4f548f0b120259d065cf88b3';
+grant execute on routine api.set_spend_cap(jsonb,uuid,uuid,text,bigint) to faregate_functions, service_role;
+
+-- Decides how much may be owed for usage, for an operator.
+create function api.set_usage_policy(p_caller jsonb, p_organization_id uuid, p_plan_id text, p_feature text, p_allow_debt_micros bigint, p_idempotency_key text) returns TABLE(policy api.usage_policies, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '2cd9e42468eb95a31a967d3491a9552a';
+grant execute on routine api.set_usage_policy(jsonb,uuid,text,text,bigint,text) to faregate_functions, service_role;
+
 -- Tells where an object may be uploaded to, and counts it as used.
 create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text, p_size_bytes bigint) returns TABLE(provider text, location text, endpoint text, resource_name text) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'c203aead53bd74165085f0c2da12a4ed';
 grant execute on routine api.sign_upload(jsonb,uuid,text,bigint) to faregate_functions, service_role;
+
+-- Stages up to 1000 events of an open backfill.
+create function api.stage_backfill_events(p_caller jsonb, p_id uuid, p_batch jsonb) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8abfa728677d683250ff5923760bf92c';
+grant execute on routine api.stage_backfill_events(jsonb,uuid,jsonb) to faregate_functions, service_role;
 
 -- Begins the automatic top-ups of balances below their threshold, for the cron.
 create function api.start_auto_top_ups(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '4f632db24db775d3aeb815e71ccbaf18';
@@ -2977,6 +4066,10 @@ grant execute on routine api.start_charge(uuid,uuid,uuid) to faregate_functions,
 -- Tells a task what of a space it is to copy.
 create function api.start_clone(p_organization_id uuid, p_clone_id uuid, p_task_id uuid) returns TABLE(status text, attempt integer, source jsonb, target jsonb, bookmark text) language plpgsql security definer set search_path=pg_catalog, pg_temp as '483b33314c2128d80c71ed82766a9969';
 grant execute on routine api.start_clone(uuid,uuid,uuid) to faregate_functions, service_role;
+
+-- Finds out up to when events can be folded into days.
+create function api.start_folding() returns SETOF timestamp with time zone language plpgsql security definer set search_path=pg_catalog, pg_temp as '33939368bcf7e98a596a74fb89e6b72c';
+grant execute on routine api.start_folding() to faregate_functions, service_role;
 
 -- Turns scheduled grants whose time has come into money, for the cron.
 create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
@@ -3007,8 +4100,12 @@ create function api.start_scheduled_reconciliation(p_window_start timestamp with
 grant execute on routine api.start_scheduled_reconciliation(timestamp with time zone,timestamp with time zone) to faregate_functions, service_role;
 
 -- Starts a session and holds the money of its first window.
-create function api.start_session(p_caller jsonb, p_tier text, p_preset text, p_name text, p_workspace_id uuid, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '767081b630ea15ee7c9362a159203826';
+create function api.start_session(p_caller jsonb, p_tier text, p_preset text, p_name text, p_workspace_id uuid, p_max_seconds integer, p_heartbeat_timeout_seconds integer, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1cf3e2452715c2709f51874e343eaa8f';
 grant execute on routine api.start_session(jsonb,text,text,text,uuid,integer,integer,text) to faregate_functions, service_role;
+
+-- Tells which events have to go to a file next.
+create function api.start_usage_file() returns TABLE(month date, number integer, after_organization_id uuid, after_id uuid, is_last boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '22c8c952c6f9c77c8a6e18c5dddce73f';
+grant execute on routine api.start_usage_file() to faregate_functions, service_role;
 
 -- Ends a session now and charges it to this moment.
 create function api.stop_session(p_caller jsonb, p_session_id uuid, p_reason text, p_idempotency_key text) returns TABLE(session api.sessions, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd7afb3f3abdc9b8e71e8c725252723d7';
@@ -3039,18 +4136,24 @@ create function api.verify_organization(p_reconciliation_id uuid, p_organization
 grant execute on routine api.verify_organization(uuid,uuid) to faregate_functions, service_role;
 
 -- Takes a space out of the catalogue; who bought it keeps it.
-create function api.withdraw_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'aae96e8c688c0c39b1bf2d61c642c1a5';
+create function api.withdraw_space(p_caller jsonb, p_slug text, p_idempotency_key text) returns TABLE(space jsonb, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '389e1996cd78f5b7559d3b343e5a5bc8';
 grant execute on routine api.withdraw_space(jsonb,text,text) to faregate_functions, service_role;
 
 create function billing.accept_identity(p_organization_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'eac10163da5667a2504121c8c4e28916';
 
 create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '61d1138d31863c1beb8ce7a0e0b34993';
 
+create function billing.add_correction(p_original billing.usage_events, p_was billing.usage_total, p_correction billing.rated_usage, p_price_usd numeric, p_sequence bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c335149367450c8f24e1d756e65f3166';
+
 create function billing.add_provider_price(p_provider_id text, p_model_id text, p_effective_at timestamp with time zone, p_source text, p_tiers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bdca3e36228ed849fcdb7880e11b600b';
 
-create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '5705736040cdffdf290f0bce718a2f9f';
+create function billing.add_to_counters(p_counts billing.usage_count[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_nestloop=on set enable_hashjoin=off as '99d43928edd95abcffb3c820c9222c46';
+
+create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9d2c6193d72f8df2af5ccc3925f7a499';
 
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
+
+create function billing.amend_usage(p_backfill billing.backfills, p_rated billing.rated_usage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '52ae39ca921fc5af5d13870682f34edf';
 
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '389324a6cf5447d549931df5f79c226e';
 
@@ -3060,7 +4163,11 @@ create function billing.apply_payment_intent(p_intent jsonb, OUT outcome billing
 
 create function billing.apply_stripe_object(p_type text, p_object jsonb, p_told_at text, OUT outcome billing.payment_outcome, OUT organization_id uuid) returns record language plpgsql set search_path=pg_catalog, pg_temp as '2a0d83f589fcd3a4a4b31755422e4447';
 
-create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '7373f0089f494b32af2a112ff09cbb9f';
+create function billing.authenticate(p_caller jsonb, p_permission text) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '57cd0b91d8de8a6a11392e54b8f2726c';
+
+create function billing.authenticate_analyst(p_caller jsonb, p_organization_id uuid, p_is_all boolean) returns TABLE(organization_id uuid, sees_cost boolean) language plpgsql set search_path=pg_catalog, pg_temp as 'b7e6db0487b2ccc417bd6d7626071146';
+
+create function billing.authenticate_capper(p_caller jsonb, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '72de1c94375c377138e7381fb7e9fc73';
 
 create function billing.authenticate_inviter(p_caller jsonb, p_organization_id uuid, p_role text) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'd469c96c22bba2ece571dc03a199e4d3';
 
@@ -3068,31 +4175,63 @@ create function billing.authenticate_manager(p_user_id uuid, p_organization_id u
 
 create function billing.authenticate_reader(p_caller jsonb, p_organization_id uuid) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '73d9f26b93cbb2b61995bc64f1e08089';
 
+create function billing.backfill_key(p_id uuid) returns text language sql immutable parallel safe as '3a36ec8806ffd06559d1378bb5d5bd4e';
+
 create function billing.begin_attempt(p_organization_id uuid, p_task_id uuid) returns integer language plpgsql set search_path=pg_catalog, pg_temp as 'a3371f2e8a1479bc4960a85a9d9796de';
 
 create function billing.begin_storage_period(p_organization_id uuid, p_storage_id uuid, p_at timestamp with time zone, p_billed_gb integer, p_price billing.prices) returns void language plpgsql set search_path=pg_catalog, pg_temp as '25d25ef852db5039e1f17d38f373d53a';
 
+create function billing.begin_usage() returns timestamp with time zone language plpgsql set search_path=pg_catalog, pg_temp as 'bc3f4dcab8596284e9239f2bb11cba0f';
+
 create function billing.billed_gb(p_size_gb integer, p_used_bytes bigint, p_included_gb integer) returns integer language sql immutable parallel safe as 'bcf32f5d8a7449e2c1483f684d3e4668';
+
+create function billing.bucket_of(p_policy billing.policies, p_facts jsonb) returns billing.rate_buckets language sql immutable parallel safe as '3897a8e07372463cb7641d40bd5ca2da';
 
 create function billing.bucket_place(p_storage billing.storage, p_statuses billing.storage_status[], OUT provider text, OUT location text, OUT endpoint text, OUT resource_name text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '58463ef0a075029617765345a9efeb00';
 
-create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as '2cfa8566943860bdafba5b4d74b677e5';
+create function billing.bucket_tokens(p_policy billing.policies, p_bucket billing.rate_buckets, p_now timestamp with time zone) returns numeric language plpgsql stable set search_path=pg_catalog, pg_temp as '8a8f8d75492f71ff98fd3081dbae1235';
+
+create function billing.call_facts(p_organization_id uuid, p_plan_id text, p_permission text, p_action text, p_caller text, p_ip inet, p_at timestamp with time zone) returns jsonb language sql immutable parallel safe as '0525307ac46023b1d2f37a920b824663';
+
+create function billing.caller_by_user(p_user_id uuid, p_organization_id uuid) returns billing.caller language plpgsql set search_path=pg_catalog, pg_temp as 'a80d12e756cad604840eccaca79e8f49';
 
 create function billing.canonical_email(p_email text) returns text language plpgsql immutable set search_path=pg_catalog, pg_temp as '74dcf3d1f375d955a6e57103ee9fe59d';
 
 create function billing.charge_purchase(p_organization_id uuid, p_price_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '1e286d6931b8400fc43fa72c38ae147d';
 
+create function billing.check_feature(p_organization_id uuid, p_passport_id uuid, p_feature_id text, p_quantity numeric, p_now timestamp with time zone) returns billing.entitlement_check language plpgsql stable set search_path=pg_catalog, pg_temp as '7eb9a5833655a0a3562e944605ff7ee7';
+
+create function billing.check_policies(p_facts jsonb, p_is_spending boolean) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '319df809031ff196bb58801234e1f8a8';
+
+create function billing.check_spending(p_caller billing.caller, p_organization_id uuid, p_facts jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1e17746f86399eb386cac50cd55f2491';
+
+create function billing.check_storage_spending(p_caller billing.caller, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '4f5ce14de56d167efb28f46f270313c3';
+
+create function billing.check_terms(p_feature_id text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '36101005dc08ebdfe120f2af58398cd6';
+
 create function billing.claim_organization(p_organization_id uuid, p_user_id uuid, p_email text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '28c79bb18ce35baed13592581b6c5c0a';
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
 
+create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as 'f1a9471366672bb9d02d5a417cda43fb';
+
 create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) returns SETOF billing.disagreement language plpgsql stable set search_path=pg_catalog, pg_temp as '811d044a24d5ec9b2b994979e31afac0';
 
-create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '4f77ec7014b701f2d9d4c0306154ae0e';
+create function billing.correct_event(p_correction billing.usage_correction, p_rated billing.rated_usage, p_is_settled boolean) returns text language plpgsql set search_path=pg_catalog, pg_temp as '21b79f043be06c0760c28aa4a170d540';
+
+create function billing.correct_usage(p_corrections jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns billing.usage_outcome[] language plpgsql set search_path=pg_catalog, pg_temp as '0007634d724067c2c81332a94fdeeb31';
+
+create function billing.count_tiers(p_events billing.tiered_usage[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c00cebec8f86ca7689afae1759dd2783';
+
+create function billing.count_usage(p_organization_ids uuid[], p_ids uuid[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9d61cecc94ccbc8f39a36cd0f9178630';
+
+create function billing.counted(p_meter text, p_quantities jsonb, p_price_usd numeric, p_counted integer DEFAULT 1) returns numeric language sql immutable parallel safe as 'd14a53607d7cde34aae6d11aa8e101ff';
+
+create function billing.create_operator(p_name text, p_key_hash bytea, p_key_prefix text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as 'e41ee8c672ede9cd39e87a387fc2c7ec';
 
 create function billing.create_organization(p_name text, p_plan_id text, p_billing_email text, p_claimed_at timestamp with time zone) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '93ca4d90eb2ee28f9e1f47091605a4d0';
 
-create procedure billing.create_usage_months(IN p_first date, IN p_months integer) language plpgsql set search_path=pg_catalog, pg_temp as '894dbdd389fa8165c8e29f7e1fec9653';
+create procedure billing.create_usage_months(IN p_first date, IN p_months integer) language plpgsql set search_path=pg_catalog, pg_temp as '91c279f0df06d1c0d2faa8fdb630ece4';
 
 create function billing.credit_top_up(p_top_up billing.top_ups, p_checkout_session_id text, p_provider_payment_id text, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as '1b871523d88b942da6346e95fcbf30f0';
 
@@ -3103,6 +4242,8 @@ create function billing.debit_grant(p_organization_id uuid, p_grant_id uuid, p_a
 create function billing.debit_wallet(p_debit billing.debit, p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'd0b404f70dbc68a47b45ad89cd710e9d';
 
 create function billing.debit_wallets(p_debits billing.debit[], p_now timestamp with time zone, p_remainders_usd numeric[] DEFAULT NULL::numeric[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as 'cae7fb015189d5371443813959fdabeb';
+
+create function billing.debt_allowed(p_organization_id uuid, p_plan_id text, p_feature text) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'de62877ffbc2fddf1edb066fa442539c';
 
 create function billing.decides_about(p_role text, p_other_role text) returns boolean language sql immutable parallel safe as '44ddf1a32a5744bcebffd5311b73a318';
 
@@ -3140,9 +4281,15 @@ create function billing.expire_wallet(p_organization_id uuid) returns integer la
 
 create function billing.extend_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'bb1ddb9a59dd32043ed2f1795067d2f0';
 
+create function billing.find_authorization(p_organization_id uuid, p_id uuid) returns api.usage_authorizations language plpgsql stable set search_path=pg_catalog, pg_temp as '201860637a942b34577a2f8f19650a17';
+
+create function billing.find_cheaper(p_model billing.provider_models, p_quantities jsonb, p_at timestamp with time zone, p_below_usd numeric) returns SETOF text language plpgsql stable set search_path=pg_catalog, pg_temp as 'c3d8badff2aef7c7833ea182d0805923';
+
 create function billing.find_customer(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '51743c96c51a7a1581463c3ece642454';
 
 create function billing.find_inviter(p_caller jsonb, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as 'dbeab7a792ad01d9807cb840d8f277d8';
+
+create function billing.find_limits(p_organization_ids uuid[], p_features text[], p_passport_ids uuid[], p_now timestamp with time zone) returns billing.usage_limit[] language plpgsql set search_path=pg_catalog, pg_temp set enable_nestloop=on set enable_hashjoin=off as '58db12b8a2e406b7211c8a52e8557705';
 
 create function billing.find_member(p_organization_id uuid, p_member_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '36998d3da6645043f90258538c824250';
 
@@ -3150,13 +4297,21 @@ create function billing.find_model(p_provider_id text, p_name text) returns bill
 
 create function billing.find_period(p_organization_id uuid, p_from timestamp with time zone, p_to timestamp with time zone) returns billing.period language plpgsql stable set search_path=pg_catalog, pg_temp as '0af8eaba2b011a4df10682dc791e35fb';
 
+create function billing.find_policy(p_policy_id uuid) returns api.policies language plpgsql set search_path=pg_catalog, pg_temp as '58e582e19ecf85012450c03e322ec131';
+
 create function billing.find_preset(p_preset text, p_seconds integer) returns billing.presets language plpgsql stable set search_path=pg_catalog, pg_temp as '7b9c218016c88016021d0e64e5f88ac5';
 
 create function billing.find_role(p_user_id uuid, p_organization_id uuid) returns text language plpgsql set search_path=pg_catalog, pg_temp as '46c4636969ce762685f39eb18f46c777';
 
+create function billing.find_scope(p_organization_id uuid, p_plan_id text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '22f584859c14b8593af755cc9b63a933';
+
 create function billing.find_space(p_caller billing.caller, p_slug text) returns billing.spaces language plpgsql set search_path=pg_catalog, pg_temp as 'd3e4e1533aec329aff0beb3bc8fd916d';
 
 create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '150d7bc1ec50138734c3924890cb4d75';
+
+create function billing.find_tariffs(p_groups billing.usage_group[], p_first_at timestamp with time zone, p_last_at timestamp with time zone) returns TABLE(number bigint, special_id uuid, plan_id text, feature text, provider_id text, model text, starts_at timestamp with time zone, ends_at timestamp with time zone, is_known boolean, provider_price_id uuid, request_cost_usd numeric, usage_rate_id uuid, request_price_usd numeric, markup numeric, may_be_below_cost boolean, is_tiered boolean, allow_debt_micros bigint) language plpgsql set search_path=pg_catalog, pg_temp as 'b92a0db0c0256c5b157317e7811ccaa6';
+
+create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp as 'cc32ded56b6e4da4c13aa221bdfa901d';
 
 create function billing.find_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql stable set search_path=pg_catalog, pg_temp as 'fe4e3f8ca290c354bccccf5cc8287af0';
 
@@ -3170,11 +4325,21 @@ create function billing.finish_storage_update(p_storage billing.storage, p_outco
 
 create function billing.first_id_of(p_at timestamp with time zone) returns uuid language sql immutable parallel safe as '28f052e1ac7c14f840d2f1f07a0cb5cf';
 
+create function billing.fold_reviewed() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '84b0bd786ca9f3045a9e8afd9be2fe1b';
+
+create function billing.fold_usage_events(p_first_id uuid, p_last_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_indexscan=off set work_mem=64MB set jit=off set plan_cache_mode=force_custom_plan as '519d3ebcb8dca8670c4a9c5b01271725';
+
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
 create function billing.follow_reversals(p_provider billing.payment_provider, p_provider_payment_id text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '89cf3a387afb015a274de3b8b88ebeb0';
 
 create function billing.forfeit_balance(p_organization_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '4640bc7701c45edb3d34595debd763d7';
+
+create function billing.forget_counters(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '398bea35cf4ece973aeda0e90c046fe8';
+
+create function billing.forget_full_buckets(p_limit integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2659ff26eb65ff441f3b8c5ac0a86ff2';
+
+create function billing.forget_plans_counters() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '55fd4a8a6d75f2afb679b129e6b11ecd';
 
 create function billing.forget_storage(p_storage billing.storage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '33e7f9e8869c8a985c2adf63c8bc0cd5';
 
@@ -3188,20 +4353,32 @@ create function billing.has_ended(p_status billing.storage_status) returns boole
 
 create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
 
+create function billing.has_spent_cap(p_organization_id uuid, p_passport_id uuid, p_now timestamp with time zone) returns boolean language plpgsql stable set search_path=pg_catalog, pg_temp as '2b521d0f1600f2c428f897a9c2d5a257';
+
 create function billing.hold_storage_size(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ce74f7b8331f58e56defe5564442b706';
 
 create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ecd546b81a5cdc4bce62088253d9bbd3';
 
 create procedure billing.inherit_comments(IN p_view regclass) language plpgsql set search_path=pg_catalog, pg_temp as '98ffa4172a6672eb00989febecde2bd8';
 
-create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as 'aabe0eca4182638b7e7052a2005c2dd1';
+create function billing.inherit_spend_caps(p_organization_id uuid, p_passport_id uuid, p_successor_id uuid, p_set_by text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1e27b33181cce7f146a5351eaec33338';
+
+create function billing.is_amount_range(p_range jsonb) returns boolean language sql immutable parallel safe as '90420c3ce541323baaefaddd08d9e065';
+
+create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as '7b41acafee56796599892b848cf95074';
 grant execute on routine billing.is_consumption(billing.reason) to authenticated, faregate_reader;
+
+create function billing.is_policy_match(p_match jsonb) returns boolean language plpgsql immutable parallel safe set search_path=pg_catalog, pg_temp as '200d62016aadf1b4c83570a4b61cb11d';
 
 create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
 
 create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
 
+create function billing.limit_headers(p_policy billing.policies, p_tokens numeric) returns jsonb language sql immutable parallel safe as '9dc8d6726416ed70fc098d15d3614037';
+
 create function billing.lock_automatic_top_up(p_organization_id uuid, p_top_up_id uuid) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'bb24bfadd19870c2631ed54d4b108e4b';
+
+create function billing.lock_backfill(p_id uuid) returns billing.backfills language plpgsql set search_path=pg_catalog, pg_temp as '997b0eee0e6a16797bfcd73edd77f06d';
 
 create function billing.lock_checkout(p_checkout jsonb) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as 'd5d4c2246cce78ab222f8c159ae82bf0';
 
@@ -3229,9 +4406,15 @@ create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
 
+create function billing.lock_wallet(p_organization_id uuid) returns billing.wallets language plpgsql set search_path=pg_catalog, pg_temp as 'd2e668b8db4f6b750b28cde2dd58c03e';
+
 create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '7d0f35db34608ccb9cd36907f731c2ab';
 
+create function billing.match_policies(p_facts jsonb, p_is_spending boolean, p_draft billing.policies) returns TABLE(policy billing.policies, is_moot boolean) language plpgsql stable set search_path=pg_catalog, pg_temp as '4ee6a80a6226a5a66e6622442666ee6a';
+
 create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as 'd884b589cf206c236a55b8a19494930d';
+
+create function billing.month_to_archive() returns date language plpgsql stable set search_path=pg_catalog, pg_temp as 'a532e7158532c2af750375290eb77f35';
 
 create function billing.note_card(p_intent jsonb, p_organization_id uuid) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '4870fb136b64875b5712dee2fae81233';
 
@@ -3242,6 +4425,8 @@ create function billing.note_discrepancy(p_kind billing.discrepancy_kind, p_orga
 create function billing.note_expiry(p_organization_id uuid, p_grant_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'be1ae6fc3b71e0622f03d4d610c06449';
 
 create function billing.note_passport_use(p_organization_id uuid, p_id uuid, p_now timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1a420ef3e5385a8b0ab5b18531b071e3';
+
+create function billing.note_policy(p_caller billing.caller, p_action text, p_policy api.policies) returns void language plpgsql set search_path=pg_catalog, pg_temp as '5147c29d9cd0a5e4b23b2712510246ba';
 
 create function billing.note_reversal(p_object jsonb, p_payment_id text, p_told_at text) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '88692bb4c015ef88a9871be4ff07b8c2';
 
@@ -3264,13 +4449,21 @@ create function billing.pause_auto_top_up(p_organization_id uuid, p_reason text,
 
 create function billing.pause_without_owner() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '64721bb46d64fd735649bb8f598c18b5';
 
+create function billing.period_end(p_period billing.usage_period, p_start timestamp with time zone) returns timestamp with time zone language sql stable parallel safe as '70d56801248e0fc48959e603fc787d13';
+
+create function billing.period_start(p_period billing.usage_period, p_at timestamp with time zone) returns timestamp with time zone language sql stable parallel safe as '0f18f46a24960571cc5fc78ef4f1fdbf';
+
 create function billing.post(p_organization_id uuid, p_debit billing.account, p_credit billing.account, p_amount_micros bigint, p_reason billing.reason, p_grant_id uuid) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'f02307a56a9ed431b32b897e24ceefdf';
+
+create function billing.predict_spending(p_days numeric[], p_known integer, p_day integer) returns numeric language sql immutable parallel safe as '0bc3b444fdb904b75f78d1930145552a';
 
 create function billing.preset_gaps(p_organization_id uuid, p_workspace_id uuid, p_preset billing.presets) returns TABLE(storage_kind billing.storage_kind, storage_gb integer, space text) language plpgsql stable set search_path=pg_catalog, pg_temp as '1aad1904fccef485fbc184f90aefe8bc';
 
 create function billing.price_at(p_plan_id text, p_sku text, p_at timestamp with time zone) returns SETOF billing.prices language plpgsql stable set search_path=pg_catalog, pg_temp as 'fb587496540460f5ebccad6841480436';
 
 create function billing.price_preset(p_plan_id text, p_preset billing.presets, p_now timestamp with time zone) returns TABLE(hourly_price_micros bigint, cost_micros bigint, storage_month_cost_micros bigint, space_price_micros bigint) language plpgsql stable set search_path=pg_catalog, pg_temp as 'd8fa7b5e8247bc159f16f3e14adaa942';
+
+create function billing.price_usage(p_rated billing.rated_usage) returns numeric language plpgsql stable set search_path=pg_catalog, pg_temp as '38651be68158305ef3e71e276057d521';
 
 create function billing.promise_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '2703798e98ac88578231002eaad6413b';
 
@@ -3280,18 +4473,30 @@ create function billing.purchase_to_clone(p_organization_id uuid, p_space_id uui
 
 create function billing.random_name() returns text language sql parallel safe as 'c6360cfe66a205591cd6061463c9badf';
 
+create function billing.rate_usage(p_events jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns SETOF billing.rated_usage language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as 'fe7dd56a8a05b518ce052acc5ed0f536';
+
+create function billing.read_policy(p_rule jsonb, p_actor text) returns billing.policies language plpgsql stable set search_path=pg_catalog, pg_temp as '9d3310a1a6aaa5432133f430ccacc086';
+
 create function billing.read_registration(p_organization_id uuid, p_passport api.passports) returns billing.registration language plpgsql set search_path=pg_catalog, pg_temp as 'c057c72beaea2b69ceee93b1d3e590cd';
 
 create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '1837b95de2992c371ff725f667a77208';
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
-create function billing.record_usage(p_events jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '3f7ec2afdbff896c3290e52761d2a867';
+create function billing.record_backfill(p_backfill billing.backfills) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '478d041caf8e32f22d19dccbdd6425ae';
+
+create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as 'e015e2dd7acb25d2c4405013f77da27c';
+
+create function billing.refilled(p_policy billing.policies, p_tokens numeric, p_refilled_at timestamp with time zone, p_now timestamp with time zone) returns numeric language sql immutable parallel safe as '5b4a976fdfd734c48f31214c767f89e4';
+
+create function billing.refuse_by_policies(p_caller billing.caller, p_rated billing.rated_usage[]) returns billing.usage_outcome[] language plpgsql set search_path=pg_catalog, pg_temp as 'e98dc9473d2df1ae73a9a27905d40481';
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
-create function billing.refuse_purchase(p_organization_id uuid, p_space billing.spaces) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'a777820da4d1946463f97a3abe92d2f3';
+create function billing.refuse_new_debt(p_before billing.wallets, p_allow_debt_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7fbef7d01b199ee93963c046fe4be16e';
 
-create function billing.refuse_rated_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
+create function billing.refuse_price(p_organization_id uuid, p_price_usd numeric, p_allow_debt_micros bigint) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '36ae3496fd8745b4d198209bd8fdeba0';
+
+create function billing.refuse_purchase(p_organization_id uuid, p_space billing.spaces) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'a777820da4d1946463f97a3abe92d2f3';
 
 create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
 
@@ -3307,11 +4512,15 @@ create function billing.refuse_storage(p_plan_id text, p_kind billing.storage_ki
 
 create function billing.refuse_to_close(p_organization_id uuid, p_forfeit_balance boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8f38579225beb2a35bcd40b4f064f09f';
 
+create function billing.refuse_usage(p_indexes integer[], p_prices_usd numeric[], p_tiered_ids uuid[], p_allow_debt_micros bigint[], p_remainder_usd numeric, p_available_micros bigint, p_debt_micros bigint, p_limits billing.usage_limit[], p_takes billing.usage_take[]) returns text[] language plpgsql immutable set search_path=pg_catalog, pg_temp as '3ca575abbd522edaa8f909542803310d';
+
 create function billing.remember(p_scope_id uuid, p_key text, p_operation text, p_request jsonb, p_response jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c1f923710e9e803c063d6ebc0a67e8df';
 
 create function billing.repay_debt(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'f30ef63a4ebf65ee2257892d7ab08bcf';
 
 create function billing.replay(p_scope_id uuid, p_key text, p_operation text, p_request jsonb) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '8949d01fec714b18c35590276179b14f';
+
+create function billing.reprice_usage(p_event billing.usage_events, p_was billing.usage_total, p_rated billing.rated_usage) returns numeric language plpgsql set search_path=pg_catalog, pg_temp as 'c9ca40dbf2330002b841185cab9374e9';
 
 create function billing.request_identity(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'fc040c489ab01d79c503755c7bf01282';
 
@@ -3327,6 +4536,12 @@ create function billing.require_tier_or_preset(p_tier text, p_preset text) retur
 
 create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2926132b740d3e064e0e30a6a2a428bd';
 
+create function billing.return_usage(p_organization_id uuid, p_amount_micros bigint, p_sequences bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6974143080d737c1a8e104207c96aa74';
+
+create function billing.revert_event(p_backfill billing.backfills, p_event billing.backfill_events, p_actor text) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '46bdd3bcd7134c11352431a9097bbe92';
+
+create function billing.revert_key(p_id uuid) returns text language sql immutable parallel safe as '6d4c4f8b4c2275190dc28832f3f133ab';
+
 create function billing.revoke_passports() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '7557cf6b05c0288034b979df89dbd068';
 
 create function billing.role_permissions(p_role text, p_plan_id text, p_closed_at timestamp with time zone) returns text[] language sql immutable parallel safe as '423a896542af7e183a6b86949b96a883';
@@ -3335,6 +4550,8 @@ create function billing.running_sessions(p_organization_id uuid, p_workspace_id 
 
 create function billing.saved_card(p_organization_id uuid) returns SETOF billing.saved_cards language plpgsql set search_path=pg_catalog, pg_temp as '974cb4ff6ce87c25cc41cd0d4c159f4d';
 
+create function billing.seconds_until(p_policy billing.policies, p_tokens numeric) returns bigint language sql immutable parallel safe as 'bc6a8a77d392dd5e4990541dd73ce8f0';
+
 create function billing.session_cost(p_hourly_price_micros bigint, p_started_at timestamp with time zone, p_until timestamp with time zone) returns bigint language sql immutable parallel safe as '1f537b624c2081dde678d5794734f10e';
 grant execute on routine billing.session_cost(bigint,timestamp with time zone,timestamp with time zone) to authenticated, faregate_reader;
 
@@ -3342,11 +4559,17 @@ create function billing.session_due_at(p_paid_until timestamp with time zone, p_
 
 create function billing.set_storage_status(p_organization_id uuid, p_storage_id uuid, p_status billing.storage_status, p_reason text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '25f46393c0ad3f3c33190b17a55e2bce';
 
+create function billing.settle_batch(p_debits billing.debit[], p_remainders_usd numeric[], p_owing_ids uuid[], p_owed_micros bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '0fe315533f035247af6d59550fc97975';
+
+create function billing.settle_corrections(p_backfill billing.backfills, p_source text, p_outcomes text[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'c51eb0117d8dd9b14ad8d79239dc5b91';
+
 create function billing.settle_organization(p_organization_id uuid, p_delete_storage boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c674ce591c62c8b334a6a69983510bd1';
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 
 create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '19c157791b95bdcf26e0678230ebef00';
+
+create function billing.settle_usage(p_organization_id uuid, p_price_usd numeric, p_sequences bigint[]) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '0ef9f207360e7e2f10b3260775fb6851';
 
 create function billing.start_clones(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '494e9a3606be083baf874017c52f9e21';
 
@@ -3354,7 +4577,7 @@ create function billing.start_grant(p_organization_id uuid, p_grant_id uuid) ret
 
 create function billing.start_storage(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3883d81a31a675d8b4f534ecaee6d5ce';
 
-create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as '9af8c70772387ffa05547562f25ed752';
+create function billing.statement_kind(p_reason billing.reason) returns billing.statement_kind language sql immutable parallel safe as 'b2118839c7a8ecf6fb264692d362afb9';
 grant execute on routine billing.statement_kind(billing.reason) to authenticated, faregate_reader;
 
 create function billing.stop_session_payload(p_organization_id uuid, p_session_id uuid, p_paid_until timestamp with time zone) returns jsonb language sql stable parallel safe as '9779e7ad971b57a70467650473715bf7';
@@ -3376,17 +4599,47 @@ create function billing.storage_step(p_storage billing.storage) returns text lan
 
 create function billing.storage_wanted(p_storage billing.storage, OUT size_gb integer, OUT access billing.storage_access, OUT principal text) returns record language plpgsql stable set search_path=pg_catalog, pg_temp as '8be6988ce3e68c3bd02ab02510ad97b9';
 
+create function billing.subtract_usage(p_quantities jsonb, p_others jsonb) returns jsonb language plpgsql immutable set search_path=pg_catalog, pg_temp as '2701f07c9ab088b680bd6e17ff6cd085';
+
+create function billing.sum_up_usage(p_organization_id uuid, p_id uuid) returns billing.usage_total language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '647a07856f14025d1a2f02d60548cf62';
+
+create function billing.sum_usage(p_organization_id uuid, p_from date, p_to date, p_group_by text[]) returns SETOF billing.usage_sum language plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set work_mem=64MB set jit=off as '16b09b505c35d9a55c14ab3936bd2d3d';
+
+create function billing.take_token(p_policy billing.policies, p_bucket billing.rate_buckets, p_now timestamp with time zone) returns numeric language plpgsql set search_path=pg_catalog, pg_temp as '241b0727208828849ec117dbdcec53bf';
+
 create function billing.taken_bytes(p_storage billing.storage, p_except_object text) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as '579a3e76e64013bb9763305132029040';
 
 create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
 
+create function billing.tell_headers(p_headers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '642f1bed7db58bd76abc5d7bc69ff840';
+
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
+
+create function billing.tier_prices(p_events billing.tiered_usage[]) returns jsonb language sql stable set search_path=pg_catalog, pg_temp as '39a5605a01830271d9ecc8ef5dbfd0ff';
+
+create function billing.tiered_amounts(p_events billing.tiered_usage[]) returns TABLE(index integer, organization_id uuid, rate_id uuid, meter text, month_start date, quantity numeric) language sql stable set search_path=pg_catalog, pg_temp as '8a53d6040a720157a94aef2a17e08b30';
+
+create function billing.tiers_of_correction(p_event billing.usage_events, p_was billing.usage_total, p_rated billing.rated_usage) returns billing.tiered_usage[] language sql stable set search_path=pg_catalog, pg_temp as '81355e6c2b8f665a27ac71833ba018df';
 
 create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
 
-create function billing.usage_that_fits(p_indexes integer[], p_prices_usd numeric[], p_allow_debt_micros bigint[], p_remainder_usd numeric, p_available_micros bigint, p_debt_micros bigint) returns integer[] language plpgsql immutable set search_path=pg_catalog, pg_temp as '4f1a0074dfc624ec923527af51ab9675';
+create function billing.try_usage(p_rated billing.rated_usage) returns text language plpgsql set search_path=pg_catalog, pg_temp as '1b55d1e297e5a8e647b7693d57cef1cd';
+
+create function billing.usage_after(p_month date, p_organization_id uuid, p_id uuid, p_limit integer) returns SETOF billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set enable_seqscan=off set enable_bitmapscan=off as 'b3201b6d73cd2d055ad360d4f2f804ec';
+
+create function billing.usage_folded_to() returns uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '55921308f0eefdbc80d8c0fde4c77f25';
+grant execute on routine billing.usage_folded_to() to authenticated, faregate_reader;
+
+create function billing.usage_is_complete_until() returns timestamp with time zone language plpgsql set search_path=pg_catalog, pg_temp set lock_timeout=1s as '1c40517323e167c0d43526fc2506fe87';
+
+create function billing.usage_parts(p_events bigint, p_cost_usd numeric, p_price_usd numeric, p_quantities jsonb) returns TABLE(meter text, events bigint, cost_usd numeric, price_usd numeric, quantity numeric) language sql immutable parallel safe as 'fff04d3980c2da4462407a0cba70772e';
+grant execute on routine billing.usage_parts(bigint,numeric,numeric,jsonb) to authenticated, faregate_reader;
 
 create function billing.usage_units(p_prices jsonb) returns TABLE(meter text, unit_price_usd numeric, adds_usd numeric) language plpgsql stable set search_path=pg_catalog, pg_temp as '5b670fc7f53434ecfcf9c301f581e748';
+
+create function billing.usd(p_usd numeric) returns text language sql immutable parallel safe as '0e2b968e64d93adac2a0e11bda21d69b';
+
+create function billing.used(p_organization_id uuid, p_feature_id text, p_passport_id uuid, p_meter text, p_period billing.usage_period, p_start timestamp with time zone) returns numeric language plpgsql stable set search_path=pg_catalog, pg_temp as 'f6e5d40fb8cc4c41c7b7ce673b84384d';
 
 create function billing.user_email(p_user_id uuid) returns text language plpgsql stable security definer set search_path=pg_catalog, pg_temp as 'b2ce0984eea9833b7578095435338737';
 grant execute on routine billing.user_email(uuid) to authenticated, faregate_reader;
@@ -3397,11 +4650,13 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '8a9d1aeb54548fb25c73d35e6829b40a';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'b4b632d689716e64c119b9df8abbc8d3';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
+
+create function billing.void_unnamed_usage(p_backfill billing.backfills) returns void language plpgsql set search_path=pg_catalog, pg_temp as '59709a448be205f8efe98046de54b61b';
 
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
 
@@ -3416,6 +4671,9 @@ create function billing.write_invitation(p_organization_id uuid, p_email text, p
 create function billing.write_passport(p_issuer billing.caller, p_name text, p_permissions text[], p_expires_at timestamp with time zone, p_key_hash text, p_key_prefix text) returns api.passports language plpgsql set search_path=pg_catalog, pg_temp as 'f2f15e9184216b0ec3be110d951bfcc7';
 
 create function billing.write_task(p_organization_id uuid, p_topic billing.outbox_topic, p_payload jsonb) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '05fcd79f5f303dd25977107625f95dca';
+
+create function billing.zeros() returns uuid language sql immutable parallel safe as '4cbdf21415982881d5f4fac575470b7c';
+grant execute on routine billing.zeros() to authenticated, faregate_reader;
 
 create function ops.age_seconds(p_at timestamp with time zone) returns bigint language sql parallel safe as '55f3e579589bf0a967db7dc4420996f5';
 

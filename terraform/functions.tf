@@ -90,6 +90,43 @@ locals {
       min_instances = 1 # a gateway's batches wait for it
       max_instances = 3 # each takes a thousand events a call
     }
+    authorizations = {
+      kind          = "public"
+      paths         = ["/v1/usage/estimate", "/v1/usage/authorize", "/v1/usage/authorizations/**"]
+      settings      = ["users"]
+      max_instances = 3 # a gateway asks before each call
+    }
+    backfills = {
+      kind          = "public"
+      paths         = ["/v1/usage/backfills", "/v1/usage/backfills/**"]
+      settings      = ["users"]
+      max_instances = 1 # for operators alone
+    }
+    rates = {
+      kind          = "public"
+      paths         = ["/v1/usage/rates", "/v1/usage/short-money"]
+      settings      = ["users"]
+      max_instances = 1 # for operators
+    }
+    entitlements = {
+      kind          = "public"
+      paths         = ["/v1/features", "/v1/features/**", "/v1/entitlements", "/v1/entitlements/**", "/v1/spend-caps", "/v1/spend-caps/**"]
+      settings      = ["users"]
+      max_instances = 3 # a gateway asks before each call
+    }
+    policies = {
+      kind          = "public"
+      paths         = ["/v1/policies", "/v1/policies/**"]
+      settings      = ["users"]
+      max_instances = 1 # for operators alone
+    }
+    usage-reports = {
+      kind            = "public"
+      paths           = ["/v1/usage/analytics", "/v1/usage/forecast", "/v1/usage/history", "/v1/usage/exports/*"]
+      settings        = ["users"]
+      timeout_seconds = 300 # an export is sent as it is read
+      max_instances   = 2
+    }
     storage = {
       kind     = "public"
       paths    = ["/v1/storage", "/v1/storage/**"]
@@ -145,6 +182,10 @@ locals {
       kind  = "schedule"
       every = "* * * * *"
     }
+    fold-usage = {
+      kind  = "schedule"
+      every = "* * * * *"
+    }
     start-auto-top-ups = {
       kind   = "schedule"
       every  = "* * * * *"
@@ -170,6 +211,14 @@ locals {
       settings    = ["customers", "s3"]
       roles       = ["bucket_reader"]
       retry_count = 3
+    }
+    keep-usage = {
+      kind            = "schedule"
+      every           = "30 1 * * *"
+      settings        = ["archive"]
+      timeout_seconds = 1700 # a large month is many files; Cloud Scheduler waits no longer than 1800
+      retry_count     = 5    # the next call is a day away
+      memory_mb       = 1024 # of a file's 200 000 events
     }
     reconcile = {
       kind            = "schedule"

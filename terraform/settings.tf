@@ -8,6 +8,7 @@ locals {
       CORS_ALLOWED_ORIGINS = join(",", var.cors_allowed_origins)
       TOP_UP_URL           = var.top_up_url
       CREDIT_VALUE_USD     = var.credit_value_usd
+      TRUSTED_PROXIES      = "2" # the load balancer writes the caller's address, then its own
       DATABASE_POOL_SIZE   = tostring(var.database_pool_size)
       GOOGLE_CLOUD_PROJECT = var.project # whose traces the log's lines belong to
       IMAGE_DIGEST         = substr(split("@sha256:", var.image)[1], 0, 12)
@@ -27,6 +28,8 @@ locals {
     stripe_webhook = {
       STRIPE_ACCOUNT_ID = var.stripe_account_id
     }
+    # In our own project: it is no customer's.
+    archive     = { GOOGLE_PROJECT = var.project, USAGE_ARCHIVE_BUCKET = google_storage_bucket.usage_archive.name }
     customers   = { GOOGLE_PROJECT = local.customers_project }
     signer      = { STORAGE_SIGNER = google_service_account.signer.email }
     file_shares = { FILESTORE_NETWORK = var.filestore_network }
@@ -50,7 +53,7 @@ locals {
   secret_ids = toset(flatten([for settings in values(local.secret_settings) : values(settings)]))
 
   # Whoever enqueues. Each queue has its own address, account and audience, which replace these (see
-  # queues.tf); should it ever not, a task goes nowhere.
+  # calls.tf); should it ever not, a task goes nowhere.
   enqueuer = {
     TASKS_LOCATION        = "projects/${var.project}/locations/${var.region}"
     TASKS_TARGET_URL      = "https://queue.invalid"

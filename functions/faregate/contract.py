@@ -1,5 +1,6 @@
 """Pieces that several contracts share: texts, keys, pages."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -56,6 +57,19 @@ Moment = Annotated[
 ]
 """A time with its offset (RFC 3339), of this millennium."""
 
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(text: object) -> object:
+    """Refuse the other ways to write a time, such as seconds since 1970."""
+    if not isinstance(text, str) or not _RFC_3339.fullmatch(text):
+        raise ValueError("must be a time with its offset, such as 2026-11-01T00:00:00Z")
+    return text
+
+
+Instant = Annotated[Moment, BeforeValidator(_rfc_3339)]
+"""A moment in a query."""
+
 IdempotencyKey = Annotated[
     str,
     Header(
@@ -79,8 +93,10 @@ CUSTOMER_REFUSALS = (
     "invalid_passport",
     "invalid_token",
     "permission_denied",
+    "policy_denied",
     "not_registered",
     "organization_not_found",
+    "rate_limited",
 )
 """What any function that a customer calls may refuse with."""
 

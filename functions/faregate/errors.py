@@ -32,14 +32,27 @@ PROBLEMS = {
     "size_not_allowed": Problem(400, "The size is out of the plan's or the region's limits."),
     "slug_not_allowed": Problem(400, "The name is reserved: choose another."),
     "period_too_long": Problem(400, "The period is longer than this address takes."),
+    "action_unknown": Problem(400, "There is no such action."),
+    "too_many_groups": Problem(400, "Group by less, or ask for a shorter period."),
     "tier_or_preset": Problem(400, "Name a tier or a preset: one of the two."),
     "preset_exceeded": Problem(400, "The preset is for shorter sessions."),
+    "model_unknown": Problem(400, "There is no such provider, or no such model of it."),
+    "effective_in_the_past": Problem(400, "What was used is rated already: begin now or later."),
+    "below_cost_not_meant": Problem(
+        400, "This may come to less than the cost: set may_be_below_cost if that is meant."
+    ),
+    "tiers_overlap": Problem(
+        400, "A meter with tiers or packages stands alone: price no part or whole of it beside it."
+    ),
+    "terms_not_of_kind": Problem(
+        400, "A value is for static features, a limit for metered ones: nothing else has them."
+    ),
     "unauthenticated": Problem(401, "Send a passport or a signed-in user's token."),
     "invalid_passport": Problem(401, "The passport is unknown, expired or revoked."),
     "invalid_token": Problem(401, "The token is not valid here."),
     "insufficient_credits": Problem(402, "The available credits do not cover this."),
     "debt_outstanding": Problem(
-        402, "Money that you spent was given back to you. Top up: what you owe is repaid first."
+        402, "You owe for what you used. Top up: what you owe is repaid first."
     ),
     "permission_denied": Problem(403, "The caller lacks the permission."),
     "email_not_verified": Problem(403, "Confirm your e-mail address first."),
@@ -53,6 +66,7 @@ PROBLEMS = {
     "storage_limit_reached": Problem(403, "Delete storage first: the plan allows no more."),
     "user_required": Problem(403, "Sign in: no passport stands for a person here."),
     "passport_required": Problem(403, "This is for passports: a user's own token reads as well."),
+    "policy_denied": Problem(403, "A rule of the platform refuses this."),
     "role_required": Problem(403, "This is for members of a higher role."),
     "not_found": Problem(404, "There is nothing at this address."),
     "organization_not_found": Problem(404, "There is no such organization."),
@@ -63,6 +77,7 @@ PROBLEMS = {
     "session_not_found": Problem(404, "There is no such session."),
     "storage_not_found": Problem(404, "There is no such storage."),
     "hold_not_found": Problem(404, "There is no such hold."),
+    "authorization_not_found": Problem(404, "There is no such authorization."),
     "transaction_not_found": Problem(404, "There is no such transaction."),
     "top_up_not_found": Problem(404, "There is no such top-up."),
     "auto_top_up_not_found": Problem(404, "There is no automatic top-up."),
@@ -71,7 +86,12 @@ PROBLEMS = {
     "space_not_found": Problem(404, "There is no such space."),
     "purchase_not_found": Problem(404, "There is no such purchase."),
     "clone_not_found": Problem(404, "There is no such clone."),
+    "policy_not_found": Problem(404, "There is no such policy."),
+    "usage_event_not_found": Problem(404, "There is no such usage event."),
+    "backfill_not_found": Problem(404, "There is no such backfill."),
     "sku_not_found": Problem(404, "The plan has no price for this SKU."),
+    "feature_not_found": Problem(404, "There is no such feature."),
+    "spend_cap_not_found": Problem(404, "There is no such cap."),
     "method_not_allowed": Problem(405, "The address does not take this method."),
     "already_registered": Problem(409, "There is an organization already."),
     "organization_closed": Problem(409, "The organization is closed."),
@@ -92,6 +112,12 @@ PROBLEMS = {
         409, "Too many invitations are open, or were made within a day."
     ),
     "idempotency_conflict": Problem(409, "The idempotency key was used for another request."),
+    "rate_exists": Problem(409, "A rate for the same begins at that very moment."),
+    "usage_not_ratable": Problem(409, "No rate says what the event costs, still."),
+    "review_closed": Problem(409, "The event was charged or dismissed otherwise before."),
+    "backfill_closed": Problem(409, "The backfill is closed or reverted: open another one."),
+    "backfill_too_large": Problem(409, "A backfill takes two thousand events: open several."),
+    "usage_refused": Problem(409, "This would be rejected, or could not be rated, as an event."),
     "batch_rejected": Problem(409, "An event was rejected, so none was recorded."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "top_up_not_paid": Problem(409, "The top-up is not paid."),
@@ -108,6 +134,7 @@ PROBLEMS = {
     "storage_in_use": Problem(409, "More than this is in the storage: delete some of it first."),
     "storage_attached": Problem(409, "The storage is attached to a workspace: detach it first."),
     "hold_closed": Problem(409, "The hold is captured, released or expired."),
+    "hold_of_authorization": Problem(409, "An authorization of usage keeps it: capture that."),
     "capture_exceeds_hold": Problem(409, "The hold keeps less than this."),
     "no_saved_card": Problem(409, "Save a card first: buy credits with save_card."),
     "bucket_required": Problem(409, "It is a file share, and has no objects here."),
@@ -128,6 +155,7 @@ PROBLEMS = {
     ),
     "body_too_large": Problem(413, "The body is larger than this address takes."),
     "unsupported_media_type": Problem(415, "Send the body as application/json."),
+    "rate_limited": Problem(429, "Too many at a time: try again after a while."),
     "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),
     "payment_provider_unavailable": Problem(502, "The payment provider did not answer. Try again."),
     "not_yet_due": Problem(503, "It is not time yet. Try again."),

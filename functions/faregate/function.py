@@ -29,6 +29,7 @@ from faregate.backends.database import Database
 from faregate.conceal import conceal_path
 from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
+from faregate.headers import answer_headers
 from faregate.log import about, log
 from faregate.money import format_usd
 from faregate.request import StrictRoute
@@ -51,6 +52,12 @@ FUNCTIONS = {
     "workspaces": "endpoints",
     "sessions": "endpoints",
     "usage": "endpoints",
+    "backfills": "endpoints",
+    "rates": "endpoints",
+    "entitlements": "endpoints",
+    "policies": "endpoints",
+    "authorizations": "endpoints",
+    "usage_reports": "endpoints",
     "storage": "endpoints",
     "spaces": "endpoints",
     "statements": "endpoints",
@@ -62,10 +69,12 @@ FUNCTIONS = {
     "accrue_storage": "schedules",
     "expire_grants": "schedules",
     "expire_holds": "schedules",
+    "fold_usage": "schedules",
     "start_auto_top_ups": "schedules",
     "enqueue_outbox": "schedules",
     "reconcile": "schedules",
     "measure_storage": "schedules",
+    "keep_usage": "schedules",
     "report_health": "schedules",
     "stop_session": "tasks",
     "charge_top_up": "tasks",
@@ -200,7 +209,8 @@ def create_app(*names: str) -> FastAPI:
             *["Idempotency-Key", "X-API-Key", "X-Request-Id"],
         ],
         expose_headers=[
-            *["Content-Disposition", "Idempotent-Replayed", "Retry-After", "X-Request-Id"],
+            *["Content-Disposition", "Idempotent-Replayed", "X-Request-Id"],
+            *["RateLimit", "RateLimit-Policy", "Retry-After"],
         ],
         max_age=600,
     )
@@ -319,6 +329,8 @@ class _Boundary:
         scope = request.scope
         began = perf_counter()
         status = 0
+        added: list[tuple[str, str]] = []
+        answer_headers.set(added)
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -327,6 +339,7 @@ class _Boundary:
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", scope["state"]["request_id"].encode()),
+                    *((name.lower().encode(), value.encode()) for name, value in added),
                 ]
             await send(message)
 

@@ -104,6 +104,8 @@ class HttpSettings(Settings):
     credit_value_usd: Annotated[
         Decimal, Field(gt=0, le=1_000_000, max_digits=13, decimal_places=6)
     ] = Decimal(1)
+    # How many proxies before us are to be believed about where a request comes from.
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
 
     @property
     def origins(self) -> list[str]:
@@ -249,6 +251,12 @@ class BucketSettings(GoogleSettings):
     """How to call Cloud Storage."""
 
     storage_api_url: HttpUrl = HttpUrl("https://storage.googleapis.com")
+
+
+class ArchiveSettings(BucketSettings):
+    """Which bucket of ours takes the usage that has left the database; none: it stays."""
+
+    usage_archive_bucket: Text | None = None
 
 
 class SignerSettings(BucketSettings):

@@ -202,16 +202,12 @@ as $$
 declare
     v_caller billing.caller := billing.authenticate(p_caller, 'read');
 begin
+    perform billing.find_workspace(v_caller.organization_id, p_workspace_id);
     return query
     select w, c.*
     from api.workspaces as w
     cross join lateral billing.workspace_contents(w.organization_id, w.id) as c
-    where w.organization_id = v_caller.organization_id
-        and w.id = p_workspace_id
-        and w.deleted_at is null;
-    if not found then
-        raise exception using errcode = 'FG404', message = 'workspace_not_found';
-    end if;
+    where w.organization_id = v_caller.organization_id and w.id = p_workspace_id;
 end
 $$;
 grant execute on function api.get_workspace to service_role, faregate_functions;

@@ -38,8 +38,8 @@ comment on column billing.verified.verified_at is 'When its books agreed (UTC).'
 -- p_start is null, or the checkpoint of the only organization, from which on its transfers are
 -- summed. What was before it is immutable and was found right; not looked at again are then: what
 -- each grant has left, what each hold captured, each payment brought, refunds of spaces returned
--- and usage came to (all five need every transfer), and the transfers of grants and purchases
--- before it.
+-- and usage came to (all five need every transfer), the days of usage, and the transfers of grants
+-- and purchases before it.
 create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified)
 returns setof billing.difference
 language plpgsql
@@ -153,13 +153,57 @@ begin
         where p.organization_id between v_first and v_last
             and (p_organization_ids is null or p.organization_id = any(p_organization_ids))
     ),
+    -- Those of months that have gone are told by their sums.
     usage as (
-        select e.organization_id, sum(e.price_usd) * 1000000 as amount_micros
-        from billing.usage_events as e
+        select
+            e.organization_id,
+            sum(e.price_usd) * 1000000 as amount_micros,
+            sum(e.events) filter (where e.is_folded) as folded_events,
+            sum(e.cost_usd) filter (where e.is_folded) as folded_cost_usd,
+            sum(e.price_usd) filter (where e.is_folded) as folded_price_usd
+        from (
+            select
+                u.organization_id,
+                u.price_usd,
+                u.cost_usd,
+                u.counted as events,
+                u.review is null and u.id < (select billing.usage_folded_to()) as is_folded
+            from billing.usage_events as u
+            union all
+            select a.organization_id, a.price_usd, a.cost_usd, a.events, true
+            from billing.usage_archives as a
+            inner join billing.usage_archived_months as m on m.month = a.month
+        ) as e
         where e.organization_id between v_first and v_last
             and (p_organization_ids is null or e.organization_id = any(p_organization_ids))
             and p_start is null
         group by e.organization_id
+    ),
+    counters as (
+        select
+            c.organization_id, c.limit_id, c.starts_at, c.quantity,
+            l.feature_id, l.passport_id, l.meter, l.period
+        from billing.usage_counters as c
+        cross join lateral (
+            select k.*
+            from billing.usage_limits as k
+            where k.organization_id = c.organization_id and k.id = c.limit_id
+        ) as l
+        where c.organization_id between v_first and v_last
+            and (p_organization_ids is null or c.organization_id = any(p_organization_ids))
+            and p_start is null
+    ),
+    usage_days as (
+        select
+            d.organization_id,
+            sum(d.events) as events,
+            sum(d.cost_usd) as cost_usd,
+            sum(d.price_usd) as price_usd
+        from billing.usage_days as d
+        where d.organization_id between v_first and v_last
+            and (p_organization_ids is null or d.organization_id = any(p_organization_ids))
+            and p_start is null
+        group by d.organization_id
     ),
     wallets as (
         select w.*
@@ -279,7 +323,8 @@ begin
         select t.organization_id, 'grant is brought once', t.sequence::text, g.sequence, t.sequence
         from transfers as t
         inner join grants as g on g.organization_id = t.organization_id and g.id = t.grant_id
-        where t.credit_account = 'wallet' and t.reason not in ('refund_failed', 'dispute_won')
+        where t.credit_account = 'wallet'
+            and t.reason not in ('refund_failed', 'dispute_won', 'usage_refund')
 
         union all
         select t.organization_id, 'credit has a grant', t.sequence::text, 1, 0
@@ -495,12 +540,60 @@ begin
         from wallets as w
         left join usage as e on e.organization_id = w.organization_id
         left join (
-            select r.organization_id, sum(r.amount_micros) as amount_micros
+            select
+                r.organization_id,
+                sum(
+                    case r.reason when 'usage' then r.amount_micros else -r.amount_micros end
+                ) as amount_micros
             from transfers as r
-            where r.reason = 'usage'
+            where r.reason in ('usage', 'usage_refund')
             group by r.organization_id
         ) as t on t.organization_id = w.organization_id
         where p_start is null
+
+        union all
+        select c.organization_id, 'usage counted = its events', c.limit_id::text,
+            billing.used(
+                c.organization_id, c.feature_id, c.passport_id, c.meter, c.period, c.starts_at
+            ),
+            c.quantity
+        from counters as c
+
+        union all
+        select w.organization_id, 'usage days = their events', v.subject,
+            coalesce(v.expected, 0), coalesce(v.found, 0)
+        from wallets as w
+        left join usage as e on e.organization_id = w.organization_id
+        left join usage_days as d on d.organization_id = w.organization_id
+        cross join lateral (
+            values
+            ('events', e.folded_events, d.events),
+            ('cost, µ$', e.folded_cost_usd * 1000000, d.cost_usd * 1000000),
+            ('price, µ$', e.folded_price_usd * 1000000, d.price_usd * 1000000)
+        ) as v (subject, expected, found)
+        where p_start is null
+
+        union all
+        select c.organization_id, 'corrected usage is not below zero', c.corrects_id::text, 1, 0
+        from (
+            select distinct e.organization_id, e.corrects_id
+            from billing.usage_events as e
+            inner join billing.usage_events as o
+                on o.organization_id = e.organization_id and o.id = e.corrects_id
+            where e.corrects_id is not null
+                and e.organization_id between v_first and v_last
+                and (p_organization_ids is null or e.organization_id = any(p_organization_ids))
+                and p_start is null
+        ) as c
+        cross join lateral billing.sum_up_usage(c.organization_id, c.corrects_id) as s
+        where s.cost_usd < 0
+            -- With tiers an event costs what it adds to the price of all.
+            or s.price_usd < 0 and not s.is_tiered
+            or s.counted not in (0, 1)
+            or jsonb_path_exists(s.quantities, '$.* ? (@ < 0)')
+            or s.counted = 0 and (
+                s.price_usd > 0 and not s.is_tiered or s.cost_usd > 0 or s.quantities <> '{}'
+            )
     )
     select d.organization_id, d.rule, d.subject, d.expected, d.found
     from differences as d

@@ -63,6 +63,7 @@ return case p_reason
     when 'space_refund' then 'spaces'
     when 'capture' then 'usage'
     when 'usage' then 'usage'
+    when 'usage_refund' then 'usage'
     when 'refund' then 'refunds'
     when 'refund_failed' then 'refunds'
     when 'dispute' then 'disputes'
@@ -77,7 +78,9 @@ create function billing.is_consumption(p_reason billing.reason)
 returns boolean
 language sql
 immutable parallel safe
-return p_reason in ('session', 'storage', 'space', 'space_refund', 'capture', 'usage');
+return p_reason in (
+    'session', 'storage', 'space', 'space_refund', 'capture', 'usage', 'usage_refund'
+);
 
 -- billing.last_transfer_before: the number of the last transfer that was made before a moment; 0
 -- when none was.

@@ -20,7 +20,7 @@
 -- ----------  ------------------------------------------------------------------------------------
 -- read        organizations, identities, passports, wallets, grants, transactions, holds,
 --             workspaces, sessions, storage, spaces, purchases, attachments, clones,
---             usage, notifications
+--             usage, usage_events, usage_days, entitlements, spend_caps, notifications
 -- read        members (users only: a key that leaks tells nobody's address)
 -- billing     top_ups, receipts, auto_top_ups
 -- billing     invitations (users only)
@@ -69,7 +69,8 @@ grant usage on schema api to authenticated, faregate_reader;
 grant select on
 api.organizations, api.identities, api.members, api.passports, api.wallets, api.grants,
 api.transactions, api.holds, api.workspaces, api.sessions, api.storage, api.spaces,
-api.purchases, api.attachments, api.clones, api.usage,
+api.purchases, api.attachments, api.clones, api.usage, api.usage_events, api.usage_days,
+api.entitlements, api.spend_caps,
 api.notifications, api.top_ups, api.receipts, api.auto_top_ups, api.invitations
 to authenticated, faregate_reader;
 
@@ -81,6 +82,13 @@ create trigger storage_is_read instead of insert or update or delete on api.stor
 for each row execute function billing.refuse_change();
 create trigger usage_is_read instead of insert or update or delete on api.usage
 for each row execute function billing.refuse_change();
+create trigger entitlements_are_read instead of insert or update or delete on api.entitlements
+for each row execute function billing.refuse_change();
+create trigger usage_authorizations_are_read
+instead of insert or update or delete on api.usage_authorizations
+for each row execute function billing.refuse_change();
+create trigger usage_days_are_read instead of insert or update or delete on api.usage_days
+for each row execute function billing.refuse_change();
 create trigger receipts_are_read instead of insert or update or delete on api.receipts
 for each row execute function billing.refuse_change();
 create trigger auto_top_ups_are_read instead of insert or update or delete on api.auto_top_ups
@@ -90,7 +98,8 @@ for each row execute function billing.refuse_change();
 -- Without usage of schema billing nobody reaches them but through a view.
 grant execute on function
 billing.readable, billing.now, billing.user_email, billing.session_cost, billing.storage_cost,
-billing.statement_kind, billing.is_consumption
+billing.statement_kind, billing.is_consumption, billing.usage_folded_to, billing.usage_parts,
+billing.zeros
 to authenticated, faregate_reader;
 
 grant select (id, name, plan_id, billing_email, closed_at, created_at)
@@ -207,6 +216,46 @@ grant select (
 )
 on billing.clones to authenticated, faregate_reader;
 create policy readers on billing.clones for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+-- Catalogues as well: what there is, and what each plan includes.
+grant select (id, kind, description) on billing.features to authenticated, faregate_reader;
+create policy readers on billing.features for select to authenticated, faregate_reader
+using (exists (select billing.readable('read')));
+
+grant select (
+    plan_id, feature_id, limit_id, is_granted, value, meter, period, limit_quantity, enforcement
+)
+on billing.plan_entitlements to authenticated, faregate_reader;
+create policy readers on billing.plan_entitlements for select to authenticated, faregate_reader
+using (exists (select billing.readable('read')));
+
+grant select (
+    organization_id, feature_id, limit_id, is_granted, value, meter, period, limit_quantity,
+    enforcement
+)
+on billing.entitlements to authenticated, faregate_reader;
+create policy readers on billing.entitlements for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (organization_id, id, passport_id, period, cap_micros, is_operators, set_by)
+on billing.spend_caps to authenticated, faregate_reader;
+create policy readers on billing.spend_caps for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, id, source, event_id, occurred_at, feature, provider_id, model, passport_id,
+    quantities, price_usd, review, corrects_id, counted
+)
+on billing.usage_events to authenticated, faregate_reader;
+create policy readers on billing.usage_events for select to authenticated, faregate_reader
+using (organization_id = any(array(select billing.readable('read'))));
+
+grant select (
+    organization_id, day, feature, provider_id, model, passport_id, events, quantities, price_usd
+)
+on billing.usage_days to authenticated, faregate_reader;
+create policy readers on billing.usage_days for select to authenticated, faregate_reader
 using (organization_id = any(array(select billing.readable('read'))));
 
 grant select (organization_id, id, topic, payload, created_at)

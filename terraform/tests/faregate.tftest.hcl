@@ -9,14 +9,22 @@ mock_provider "google" {
   }
 }
 
+override_data {
+  target = data.google_project.customers
+  values = {
+    number = "210987654321"
+  }
+}
+
 # ---- who may call what, and what each function may see ----------------------------------------
 
 run "nobody_may_more_than_they_need" {
   assert {
     condition = toset([for name, function in module.function : name if function.invoker == "allUsers"]) == toset([
-      "auto-top-up", "credits", "grants", "holds", "identity", "invitations", "notifications", "objects",
-      "organizations", "passports", "reconciliation", "register", "sessions", "spaces", "statements", "storage",
-      "stripe-webhook", "token", "usage", "workspaces",
+      "authorizations", "auto-top-up", "backfills", "credits", "entitlements", "grants", "holds", "identity",
+      "invitations", "notifications", "objects", "organizations", "passports", "policies", "rates", "reconciliation",
+      "register", "sessions", "spaces", "statements", "storage", "stripe-webhook", "token", "usage", "usage-reports",
+      "workspaces",
     ])
     error_message = "Everybody may call just the listed functions."
   }
@@ -146,8 +154,18 @@ run "nobody_may_more_than_they_need" {
   }
 
   assert {
-    condition     = !startswith(module.foundation.source_bucket.name, "fg-")
+    condition     = !startswith(module.foundation.source_bucket.name, "fg-") && !startswith(google_storage_bucket.usage_archive.name, "fg-")
     error_message = "No bucket of ours passes for a customer's."
+  }
+
+  assert {
+    condition     = google_storage_bucket.usage_archive.uniform_bucket_level_access && google_storage_bucket.usage_archive.public_access_prevention == "enforced"
+    error_message = "Nobody gets at archived usage by an access list or as the public."
+  }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.usage_archive.member == module.function["keep-usage"].account.member
+    error_message = "One function writes archived usage."
   }
 
   assert {
@@ -350,6 +368,11 @@ run "nothing_is_paid_while_nobody_calls" {
   }
 
   assert {
+    condition     = toset(google_billing_budget.month.budget_filter[0].projects) == toset(["projects/123456789012", "projects/210987654321"])
+    error_message = "The budget counts what customers store, too."
+  }
+
+  assert {
     condition     = tolist([for rule in google_billing_budget.month.threshold_rules : rule.threshold_percent]) == tolist([0.5, 0.9, 1, 1])
     error_message = "The budget tells at half, nearly all, all, and when all is foreseen."
   }
@@ -396,6 +419,8 @@ run "wrong_values_are_refused" {
     supabase_url                = "http://test.supabase.co/"
     auth_jwt_algorithm          = "none"
     workload_identity_pool      = "mine"
+    customers_project           = "Customers"
+    top_up_url                  = "http://app.example.com"
     checkout_success_url        = "http://app.example.com"
     checkout_cancel_url         = "http://app.example.com"
     invitation_url              = "http://app.example.com"
@@ -420,11 +445,25 @@ run "wrong_values_are_refused" {
     var.supabase_url,
     var.auth_jwt_algorithm,
     var.workload_identity_pool,
+    var.customers_project,
+    var.top_up_url,
     var.checkout_success_url,
     var.checkout_cancel_url,
     var.invitation_url,
     var.stripe_account_id,
   ]
+}
+
+run "a_region_may_have_two_digits" {
+  command = plan
+  variables {
+    region = "europe-west12"
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.this["stop-session"].location == "europe-west12"
+    error_message = "Any region will do."
+  }
 }
 
 run "more_connections_than_the_pooler_takes_are_refused" {

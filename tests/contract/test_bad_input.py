@@ -14,6 +14,7 @@ WITH_BODY = [each for each in OPERATIONS if each.body is not None]
 # Safe to repeat by themselves.
 WITHOUT_KEY = re.compile(
     "heartbeat|/reconciliation|/token|/storage/.*tach|/uploads|/downloads|/usage/events"
+    "|/usage/estimate|/evaluate|/backfills/|/reviews/"
 )
 WITH_KEY = [
     each for each in OPERATIONS if each.method == "POST" and not WITHOUT_KEY.search(each.path)
@@ -60,8 +61,12 @@ VALUES = {
     "an escape": rb'"\u001b[2J"',
 }
 
-# An object may be empty; an event that is none is rejected by itself.
-ALLOWED = {("size_bytes", b"0"), ("events", b"[{}]")}
+# An object may be empty; an event that is none is rejected by itself; a rule without conditions
+# matches everything; a feature may be in no plan, and terms are simple ones by default.
+ALLOWED = {
+    *(("size_bytes", b"0"), ("events", b"[{}]"), ("match", b"{}")),
+    *(("plans", b"{}"), ("terms", b"{}")),
+}
 
 
 def _post(
@@ -218,6 +223,12 @@ QUERIES = [
     *["limit=0", "limit=101", "limit=-1", "limit=x", "limit=1e2", "limit=1.5", "limit="],
     *["limit=" + "9" * 5000, "limit=%00", "cursor=%00", "cursor="],
 ]
+# Lists that are short.
+WHOLE = {
+    *("/v1/credits", "/v1/storage/regions", "/v1/sessions/presets"),
+    *("/v1/features", "/v1/entitlements", "/v1/spend-caps"),
+    "/v1/usage/backfills/{backfill_id}/rejections",
+}
 # Where a cursor is an id. A bucket's is whatever its provider says.
 ID_QUERIES = ["cursor=x", "cursor=-1", "cursor=" + "9" * 30, "cursor=1e3"]
 
@@ -227,7 +238,7 @@ ID_QUERIES = ["cursor=x", "cursor=-1", "cursor=" + "9" * 30, "cursor=1e3"]
     [
         pytest.param(each, query, id=f"{each} {query[:16]}")
         for each in LISTS
-        if each.path not in {"/v1/credits", "/v1/storage/regions", "/v1/sessions/presets"}
+        if each.path not in WHOLE
         for query in QUERIES + (ID_QUERIES if each.function != "objects" else [])
     ],
 )
@@ -250,6 +261,7 @@ def _addresses() -> list[tuple[str, str]]:
         ("accrue_storage", "/schedules/accrue-storage"),
         ("expire_grants", "/schedules/expire-grants"),
         ("expire_holds", "/schedules/expire-holds"),
+        ("fold_usage", "/schedules/fold-usage"),
         ("start_auto_top_ups", "/schedules/start-auto-top-ups"),
         ("enqueue_outbox", "/schedules/enqueue-outbox"),
         ("charge_top_up", "/tasks/charge-top-up"),
@@ -257,6 +269,7 @@ def _addresses() -> list[tuple[str, str]]:
         ("provision_identity", "/tasks/provision-identity"),
         ("stop_session", "/tasks/stop-session"),
         ("measure_storage", "/schedules/measure-storage"),
+        ("keep_usage", "/schedules/keep-usage"),
         ("report_health", "/schedules/report-health"),
         ("provision_storage", "/tasks/provision-storage"),
         *((name, "/healthz") for name in FUNCTIONS),

@@ -97,9 +97,20 @@ def test_what_belongs_to_others_answers_like_what_is_not(
     elif kind == "workspaces":
         made = function("workspaces").post("/v1/workspaces", {"name": "Lab"}, by=owner.passport)
         subject = done(made, 201)["id"]
+    elif kind == "spend-caps":
+        cap = {"period": "day", "cap": "1.00"}
+        caps = function("entitlements")
+        subject = done(caps.request("PUT", "/v1/spend-caps", json=cap, by=owner.passport))["id"]
     elif kind == "storage":
         body = {"kind": "bucket", "size_gb": 1}
         subject = done(function("storage").post("/v1/storage", body, by=owner.passport), 201)["id"]
+    elif kind == "authorizations":
+        body = {"organization_id": owner.id, "feature": "chat", "quantities": {"images": 1}}
+        operator = platform.operator()
+        rate = {"prices": {"images": "1"}}
+        done(function("rates").post("/v1/usage/rates", rate, by=operator.passport), 201)
+        client = function("authorizations")
+        subject = done(client.post("/v1/usage/authorize", body, by=operator.passport), 201)["id"]
     else:
         buy = function("credits").post(
             "/v1/credits/checkout", {"amount": "10.00"}, by=owner.passport

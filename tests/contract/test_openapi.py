@@ -25,7 +25,14 @@ SEMANTIC = [
     *["/v1/register/customers", "/v1/credits/estimate", "/v1/credits/checkout", "/v1/grants"],
     *["/v1/holds", "/v1/holds/{hold_id}/capture", "/v1/reconciliation", "/v1/credits/auto-top-up"],
     *["/v1/passports", "/v1/stripe/webhook", "/v1/statements", "/v1/statements/usage"],
-    *["/v1/sessions", "/v1/sessions/estimate"],
+    *["/v1/sessions", "/v1/sessions/estimate", "/v1/usage/rates", "/v1/usage/short-money"],
+    *["/v1/policies", "/v1/policies/evaluate", "/v1/spend-caps", "/v1/entitlements/{feature}"],
+    *["/v1/features/{feature}", "/v1/features/{feature}/terms"],
+    *["/v1/usage/estimate", "/v1/usage/authorize"],
+    "/v1/usage/authorizations/{authorization_id}/capture",
+    *["/v1/usage/analytics", "/v1/usage/exports/analytics.{extension}", "/v1/usage/history"],
+    *["/v1/usage/exports/history.{extension}", "/v1/usage/reviews/{event_id}/charge"],
+    *["/v1/usage/backfills", "/v1/usage/backfills/{backfill_id}/events"],
     *["/v1/statements/transactions.csv", "/v1/statements/transactions.json"],
     *[f"/v1/storage/{{storage_id}}/{part}" for part in ("uploads", "downloads", "objects")],
 ]
@@ -72,7 +79,7 @@ def _configuration(platform: Platform, address: str) -> str:
         'expected-statuses = ["2xx", "401", "402", "403", "404", "409"]',
         "[[operations]]\n"
         'include-path-regex = "^/v1/(credits|notifications|holds|grants|sessions|workspaces'
-        '|statements|reconciliation|token|usage|storage|spaces|identity)|customers"\n'
+        '|statements|reconciliation|token|usage|policies|features|entitlements|spend-caps|storage|spaces|identity)|customers"\n'
         + _bearer(operator.passport),
         '[[operations]]\ninclude-path-regex = "^/v1/passports"\n' + _bearer(owner.token),
         '[[operations]]\ninclude-path = "/v1/register"\n' + _bearer(user.token),
@@ -99,6 +106,13 @@ def test_the_contract_is_kept(platform: Platform, tmp_path: Path) -> None:
     settings = platform.cloud.layout.functions_environment()
     settings["DATABASE_URL"] = platform.database.functions_url
     settings["TASKS_LOCATION"] = f"projects/test/locations/{uuid4().hex}"
+    # A rule that is made up here would refuse what comes after it.
+    platform.alter(
+        "create function billing.ask_nothing() returns trigger language plpgsql as"
+        " $$ begin new.is_enabled := false; return new; end $$;"
+        "create trigger policies_ask_nothing before insert or update on billing.policies"
+        " for each row execute function billing.ask_nothing()"
+    )
     configuration = tmp_path / "schemathesis.toml"
     with serve(settings, *FUNCTIONS) as address:
         configuration.write_text(_configuration(platform, address))

@@ -25,11 +25,11 @@ KINDS = {"endpoints", "schedules", "tasks"}
 # Imports go down, never along: functions never import each other, nor do backends. Only the files
 # of one backend know each other.
 _LEVELS = [
-    {"conceal", "errors", "meters", "money", "trace"},
+    {"conceal", "errors", "headers", "meters", "money", "trace"},
     {"settings", "log"},
     {"backends", "document", "request"},
     {"function"},
-    {"caller", "contract", "chunks", "outbox", "reconciling"},
+    {"caller", "contract", "chunks", "files", "outbox", "reconciling"},
     KINDS,
 ]
 LEVEL = {name: level for level, names in enumerate(_LEVELS) for name in names}
@@ -113,6 +113,8 @@ def test_the_operations_that_are_tested_are_those_that_exist() -> None:
         "POST /schedules/accrue-storage",
         "POST /schedules/expire-grants",
         "POST /schedules/expire-holds",
+        "POST /schedules/fold-usage",
+        "POST /schedules/keep-usage",
         "POST /schedules/reconcile",
         "POST /schedules/start-auto-top-ups",
         "POST /schedules/enqueue-outbox",

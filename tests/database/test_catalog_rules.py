@@ -41,10 +41,10 @@ _RULES: dict[str, LiteralString] = {
             and p.pronamespace in (
                 'api'::regnamespace, 'billing'::regnamespace, 'ops'::regnamespace
             )
-            -- These two answer the readers of views, who may not look where they do; the third is
-            -- a trigger that Supabase Auth sets off, by deleting a user.
+            -- These answer the readers of views, who may not look where they do; and there is a
+            -- trigger that Supabase Auth sets off, by deleting a user.
             and p.proname not in (
-                'readable', 'user_email',
+                'readable', 'user_email', 'usage_folded_to',
                 'revoke_passports', 'void_invitations', 'pause_without_owner'
             )
     """,
@@ -99,7 +99,9 @@ _RULES: dict[str, LiteralString] = {
                 'billing.session_cost(bigint,timestamp with time zone,timestamp with time zone)',
                 'billing.storage_cost(uuid,uuid,timestamp with time zone)',
                 'billing.statement_kind(billing.reason)',
-                'billing.is_consumption(billing.reason)', 'billing.clock_offset'
+                'billing.is_consumption(billing.reason)', 'billing.clock_offset',
+                'billing.usage_folded_to()', 'billing.zeros()',
+                'billing.usage_parts(bigint,numeric,numeric,jsonb)'
             )
     """,
     "readers may read views of api and nothing else": """
@@ -204,6 +206,10 @@ _RULES: dict[str, LiteralString] = {
                         -- A catalogue: what was published, for whoever reads anything at all.
                         when 'spaces' then '((published_at IS NOT NULL) AND (EXISTS ('
                             || ' SELECT billing.readable(''read''::text) AS readable)))'
+                        when 'features'
+                            then '(EXISTS ( SELECT billing.readable(''read''::text) AS readable))'
+                        when 'plan_entitlements'
+                            then '(EXISTS ( SELECT billing.readable(''read''::text) AS readable))'
                         else '(organization_id = %s)'
                     end,
                     'ANY (ARRAY( SELECT billing.readable(''read''::text) AS readable))'

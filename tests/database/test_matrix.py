@@ -163,6 +163,7 @@ def test_what_is_not_in_api_is_nowhere(town: Town, schema: str, table: str, read
 # What a caller sends whom nobody knows.
 _ARGUMENTS: dict[str, Any] = {
     "jsonb": {"passport_hash": "00" * 32},
+    "date": "2026-11-01",
     "uuid": ABSENT,
     "text": "nobody",
     "text[]": ["nobody"],

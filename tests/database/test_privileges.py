@@ -24,6 +24,7 @@ _APPEND_ONLY = (
     "provider_price_units",
     "usage_rates",
     "usage_rate_units",
+    "usage_rate_tiers",
 )
 
 
@@ -179,6 +180,8 @@ def _fill(owner: psycopg.Connection[tuple[object, ...]], table: str) -> None:
         " effective_at, created_by) values (%s, now(), 'operator') returning id)"
         " insert into billing.usage_rate_units (rate_id, meter, adds_usd)"
         " select id, 'images', 1 from rate",
+        "usage_rate_tiers": "insert into billing.usage_rate_tiers (rate_id, meter, above, kind,"
+        " unit_price_usd) values (%s, 'images', 0, 'volume', 1)",
         "audit_log": "insert into billing.audit_log (organization_id, actor, action)"
         " values (%s, 'operator', 'test')",
         "bonus_identities": "insert into billing.bonus_identities (identity, organization_id)"

@@ -11,8 +11,10 @@ from infra.local import paths
 from infra.local.template import Database
 from tests.database.superuser import superuser_url
 from tests.money.ledger import DOLLAR, Ledger, new_key, open_ledger
-from tests.money.meter import Meter
+from tests.money.meter import Meter, event
 from tests.money.storage import Storage
+from tests.money.test_limits import cap
+from tests.money.test_usage_corrections import correction
 
 _Break = tuple[LiteralString, set[str]]
 
@@ -212,7 +214,24 @@ _BREAKS: dict[str, _Break] = {
     ),
     "usage that was charged otherwise": (
         "update billing.usage_events set price_usd = price_usd + 0.0000000001",
-        {"usage charged = its events"},
+        {
+            "usage charged = its events",
+            "usage days = their events",
+            "usage counted = its events",
+        },
+    ),
+    "a day of usage that was folded otherwise": (
+        "update billing.usage_days set price_usd = price_usd + 0.0000000001",
+        {"usage days = their events"},
+    ),
+    "more of a limit taken": (
+        "update billing.usage_counters set quantity = quantity + 1",
+        {"usage counted = its events"},
+    ),
+    "less than nothing used": (
+        "update billing.usage_events set quantities = '{\"images\": -3}'"
+        " where corrects_id is not null",
+        {"corrected usage is not below zero"},
     ),
     "a part of a micro-dollar that was forgotten": (
         "update billing.wallets set usage_remainder_usd = 0 where usage_remainder_usd > 0",
@@ -256,6 +275,16 @@ def _buy(ledger: Ledger) -> None:
     )
 
 
+def _use(ledger: Ledger) -> None:
+    """Use two images, under a cap; then it was one."""
+    meter, customer = Meter(ledger), ledger.register()
+    cap(meter, customer, DOLLAR)
+    meter.rate({"images": "0.0000025"}, organization_id=customer.id)
+    used = event(customer, quantities={"images": 2})
+    answer = meter.send(used, corrections=[correction(used, {"images": 1})])
+    assert answer["accepted"] == 2
+
+
 @pytest.fixture(scope="module")
 def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
     """Books in good order, and somebody who may do anything to them."""
@@ -274,7 +303,12 @@ def books(unchanged: Database) -> Iterator[psycopg.Connection[tuple[str, ...]]]:
         ledger.start(customer)
         _rent(ledger)
         _buy(ledger)
-        Meter(ledger).use(ledger.register(), "0.0000025", 1)
+        _use(ledger)
+        ledger.run(
+            "update billing.usage_folds set complete_until ="
+            " date_trunc('milliseconds', billing.now()) + interval '1 millisecond'"
+        )
+        assert ledger.call_one("fold_usage", limit=10)["folded"] == 2
         assert ledger.differences() == []
     with psycopg.connect(superuser_url(unchanged)) as superuser:
         yield superuser

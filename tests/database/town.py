@@ -156,6 +156,7 @@ def furnished(cloud: Cloud, portal: BlockingPortal, postgrest: Postgrest) -> Ite
         account = StripeAccount(platform, function, http)
         operator = platform.operator()
         _make_cloneable(platform, function("spaces"), operator)
+        _limit_holds(function("policies"), operator)
         owner, ours = _furnish(platform, function, account, operator)
         other, theirs = _furnish(platform, function, account, operator)
         readers = _readers(platform, function("token"), owner, ours, other, theirs)
@@ -182,7 +183,13 @@ def _furnish(
     _run_a_session(platform, function("sessions"), organization)
     _rent_storage(platform, function("workspaces"), organization)
     _capture(function("holds"), operator, organization)
+    _limit(function("entitlements"), operator, organization)
+    done(function("holds").get("/v1/holds", by=organization.passport))
     _meter(platform, function("usage"), operator, organization)
+    _backfill(platform, function("backfills"), operator, organization)
+    asked = {"organization_id": organization.id, "feature": "chat", "quantities": {"images": 1}}
+    authorizations = function("authorizations")
+    done(authorizations.post("/v1/usage/authorize", asked, by=operator.passport), 201)
     _buy_a_space(platform, function("spaces"), organization)
     account.refund(payment["id"], 100)
     for event in account.events():
@@ -247,6 +254,25 @@ def _capture(holds: Client, operator: Organization, organization: Organization) 
     done(holds.post(f"/v1/holds/{hold['id']}/capture", body, by=operator.passport))
 
 
+def _limit(entitlements: Client, operator: Organization, organization: Organization) -> None:
+    """List a feature, which the plan includes and they have terms of their own for; and a cap."""
+    by, path = operator.passport, "/v1/features/chat"
+    terms = {"meter": "images", "period": "month", "limit": 100}
+    body: Row = {"kind": "metered", "description": "Chat", "plans": {"free": terms, "pro": terms}}
+    done(entitlements.request("PUT", path, json=body, by=by))
+    body = {"organization_id": organization.id, "terms": terms}
+    done(entitlements.request("PUT", f"{path}/terms", json=body, by=by))
+    body = {"period": "month", "cap": "100.00"}
+    done(entitlements.request("PUT", "/v1/spend-caps", json=body, by=organization.passport))
+
+
+def _limit_holds(policies: Client, operator: Organization) -> None:
+    """Limit how often holds are listed, to more than anybody here will."""
+    bucket = {"limit_per": "passport", "capacity": 1000, "refill": 1, "refill_seconds": 1}
+    rule = {"description": "lists", "effect": "limit", "match": {"action": ["list_holds"]}}
+    done(policies.post("/v1/policies", rule | bucket, by=operator.passport), 201)
+
+
 def _meter(
     platform: Platform, usage: Client, operator: Organization, organization: Organization
 ) -> None:
@@ -265,9 +291,10 @@ def _meter(
         organization.id,
     )
     platform.run(
-        "with rate as (insert into billing.usage_rates (organization_id, effective_at, created_by)"
-        " values (%s, '2026-02-01', 'operator') returning id)"
-        " insert into billing.usage_rate_units select id, 'images', 0.01, 0.01 from rate",
+        "select billing.add_usage_rate(jsonb_populate_record(null::billing.usage_rates,"
+        " jsonb_build_object('id', billing.uuidv7(), 'organization_id', %s::uuid,"
+        " 'may_be_below_cost', true, 'effective_at', '2026-02-01', 'created_by', 'operator')),"
+        """ '{"images": {"kind": "package", "size": 10, "price": "0.01"}}')""",
         organization.id,
     )
     for meter in ("images", "unheard_of"):
@@ -277,6 +304,34 @@ def _meter(
         }
         known = {"provider": "acme", "model": "m"} if meter == "unheard_of" else {}
         done(usage.post("/v1/usage/events", {"events": [event | known]}, by=operator.passport))
+    # One of each is folded, another not.
+    platform.run(
+        "update billing.usage_folds set"
+        " complete_until = date_trunc('milliseconds', billing.now()) + interval '1 millisecond'"
+    )
+    platform.value("select folded from api.fold_usage(1000)")
+    later = event | {"id": "later", "quantities": {"images": 1}}
+    done(usage.post("/v1/usage/events", {"events": [later]}, by=operator.passport))
+
+
+def _backfill(
+    platform: Platform, backfills: Client, operator: Organization, organization: Organization
+) -> None:
+    """Stage an event of the past, which cannot be recorded."""
+    period = {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-02-01T00:00:00Z"}
+    body: Row = {"organization_id": organization.id} | period
+    backfill = done(backfills.post("/v1/usage/backfills", body, by=operator.passport), 201)
+    event = {
+        **{"source": "gateway", "id": "then", "occurred_at": period["starts_at"]},
+        **{"feature": "chat", "quantities": {"images": 1}},
+    }
+    path = f"/v1/usage/backfills/{backfill['id']}/events"
+    done(backfills.post(path, {"events": [event]}, by=operator.passport))
+    platform.run(
+        "update billing.backfill_events set outcome = 'rejected', reason = 'test'"
+        " where organization_id = %s",
+        organization.id,
+    )
 
 
 def _audit(platform: Platform, organization: Organization) -> None:
@@ -286,6 +341,20 @@ def _audit(platform: Platform, organization: Organization) -> None:
         "insert into billing.discrepancies (kind, organization_id, subject)"
         " values ('ledger', %s, 'test')",
         organization.id,
+    )
+    platform.run(
+        "insert into billing.usage_archived_months (month) values ('2025-01-01')"
+        " on conflict do nothing"
+    )
+    platform.run(
+        "insert into billing.usage_files (month, number, object_name, last_organization_id,"
+        " last_id, events, size_bytes, sha256) values ('2025-01-01', 1, 'x', %s, %s, 0, 0, '')"
+        " on conflict do nothing",
+        organization.id,
+        organization.id,
+    )
+    platform.run(
+        "insert into billing.usage_archives values (%s, '2025-01-01', 0, 0, 0)", organization.id
     )
     platform.run(
         "insert into billing.verified (organization_id, sequence, settled_micros, held_micros,"

@@ -12,6 +12,7 @@ from infra.local.template import Database
 _KEPT = [
     *["plans", "prices", "top_up_brackets", "regions", "storage_limits", "spaces"],
     *["presets", "meter_parts", "usage_rates"],
+    *["usage_folds", "usage_retention"],
     "clock_offset",
 ]
 
@@ -57,6 +58,8 @@ def _empty(database: Database) -> None:
         # One round trip: this stands between any two tests.
         connection.execute(
             deletes
-            + "delete from billing.usage_rates where organization_id is not null;"
-            + "delete from auth.users; update billing.clock_offset set seconds = 0"
+            + "delete from billing.usage_rates where effective_at > '2026-01-01T00:00:00Z';"
+            + "delete from auth.users; update billing.clock_offset set seconds = 0;"
+            + "update billing.usage_folds set"
+            + " folded_until = default, complete_until = default"
         )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from hashlib import sha256
@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, list[object]] = {
         MOMENT.astimezone(timezone(timedelta(hours=5, minutes=45))),
         datetime(2000, 2, 29, tzinfo=UTC),
     ],
+    "date": [date(2000, 2, 29), date(2026, 11, 21)],
     "text[]": [[], ["read", "write"], ["", ODD, "NULL", "a,b", "{x}"]],
     "uuid[]": [[], [ID, ID]],
 }

@@ -30,11 +30,11 @@ from infra.local.layout import INVOKER, Layout
 # In this order: what ran is charged before money comes or goes.
 SCHEDULES = (
     *("sweep-sessions", "expire-grants", "expire-holds", "start-auto-top-ups"),
-    *("enqueue-outbox", "report-health"),
+    *("enqueue-outbox", "fold-usage", "report-health"),
 )
 # What was used is charged before it is measured anew.
 HOURLY_SCHEDULES = ("accrue-storage", "measure-storage")
-DAILY_SCHEDULES = ("reconcile",)
+DAILY_SCHEDULES = ("reconcile", "keep-usage")
 # Minutes at Google, and never none: a task has to ask again.
 _FILE_SHARE_SECONDS = 2
 
