@@ -76,6 +76,13 @@ class StrictRoute(APIRoute):
         return strict
 
 
+class EventsRoute(StrictRoute):
+    """A route that takes up to 5 MiB, zipped or not."""
+
+    max_body_bytes = 5 * 2**20
+    takes_gzip = True
+
+
 def _unzip(body: bytes, limit: int) -> bytes:
     # Never more than the limit and a byte is unpacked, whatever the body claims.
     stream = zlib.decompressobj(wbits=31)

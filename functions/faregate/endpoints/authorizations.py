@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
+from faregate.consumption import check_model
 from faregate.contract import (
     WHOLE,
     CustomerId,
@@ -38,8 +39,7 @@ class _Served(Body):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.provider is None) != (self.model is None):
-            raise ValueError("provider and model belong together")
+        check_model(self)
         return self
 
     def row(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Backfills: usage of the past, staged, charged all at once, and taken back if it was wrong."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Response
@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
+from faregate.consumption import check_model, event_row
 from faregate.contract import (
     Cursor,
     IdempotencyKey,
@@ -22,19 +23,12 @@ from faregate.contract import (
 )
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
-from faregate.request import StrictRoute
+from faregate.request import EventsRoute
 
 MAX_EVENTS = 1000
 
 
-class BackfillRoute(StrictRoute):
-    """Takes up to 5 MiB, zipped or not."""
-
-    max_body_bytes = 5 * 2**20
-    takes_gzip = True
-
-
-router = new_router("backfills", BackfillRoute)
+router = new_router("backfills", EventsRoute)
 backends = (Database, UserTokens)
 
 
@@ -70,8 +64,7 @@ class BackfillEvent(Body):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.provider is None) != (self.model is None):
-            raise ValueError("provider and model belong together")
+        check_model(self)
         return self
 
 
@@ -139,22 +132,6 @@ class BackfillRejections(Answer):
     """Up to 1 000 of them."""
 
     data: list[BackfillRejection]
-
-
-def _row(index: int, event: BackfillEvent) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "index": index,
-        "source": event.source,
-        "event_id": event.id,
-        "occurred_at": event.occurred_at.isoformat(),
-        "feature": event.feature,
-        "quantities": {meter: each for meter, each in event.quantities.items() if each},
-    }
-    if event.provider:
-        row |= {"provider_id": event.provider, "model": event.model}
-    if event.passport_id:
-        row["passport_id"] = str(event.passport_id)
-    return row
 
 
 @router.post(
@@ -234,7 +211,7 @@ async def stage_backfill_events(
 
     However old they are; nothing is charged yet. Needs `admin`.
     """
-    events = [_row(index, event) for index, event in enumerate(request.events)]
+    events = [event_row(index, event) for index, event in enumerate(request.events)]
     return BackfillOutcomes.model_validate(
         await database.call_one(
             "stage_backfill_events", caller=caller, id=backfill_id, batch={"events": events}

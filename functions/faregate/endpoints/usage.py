@@ -15,24 +15,23 @@ from pydantic import (
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
+from faregate.consumption import check_model, event_row
 from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, page
 from faregate.errors import FaregateError
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.money import ExactUsd, PositiveAmount
-from faregate.request import StrictRoute
+from faregate.request import EventsRoute
 
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 MAX_EVENTS = 1000
 
 
-class UsageRoute(StrictRoute):
+class UsageRoute(EventsRoute):
     """Takes CloudEvents 1.0 as well, one or a batch, and up to 5 MiB, zipped or not."""
 
     media_types = ("application/json", CLOUD_EVENT, CLOUD_EVENTS)
-    max_body_bytes = 5 * 2**20
-    takes_gzip = True
 
     @staticmethod
     def read(media_type: str, document: Any) -> Any:  # noqa: ANN401  JSON is anything
@@ -89,8 +88,7 @@ class UsageEvent(Body):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.provider is None) != (self.model is None):
-            raise ValueError("provider and model belong together")
+        check_model(self)
         return self
 
 
@@ -123,8 +121,7 @@ class UsageCorrection(Body):
     def _check(self) -> Self:
         if (self.quantities is None) != bool(self.void):
             raise ValueError("a correction says quantities, or void: true")
-        if (self.provider is None) != (self.model is None):
-            raise ValueError("provider and model belong together")
+        check_model(self)
         return self
 
 
@@ -234,23 +231,9 @@ def _read(given: list[Any]) -> tuple[dict[str, Any], list[UsageOutcome]]:
 
 
 def _row(index: int, event: UsageEvent | UsageCorrection) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "index": index,
-        "organization_id": str(event.organization_id),
-        "source": event.source,
-        "event_id": event.id,
-        "feature": event.feature,
-    }
-    if event.quantities:
-        row["quantities"] = {meter: each for meter, each in event.quantities.items() if each}
+    row = event_row(index, event) | {"organization_id": str(event.organization_id)}
     if isinstance(event, UsageCorrection):
         row |= {"corrects_source": event.corrects.source, "corrects_event_id": event.corrects.id}
-    if event.occurred_at:
-        row["occurred_at"] = event.occurred_at.isoformat()
-    if event.provider:
-        row |= {"provider_id": event.provider, "model": event.model}
-    if event.passport_id:
-        row["passport_id"] = str(event.passport_id)
     return row
 
 
