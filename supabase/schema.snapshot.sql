@@ -4213,7 +4213,7 @@ create function billing.claim_organization(p_organization_id uuid, p_user_id uui
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
 
-create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as 'f1a9471366672bb9d02d5a417cda43fb';
+create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as 'a0d972656fa8e23b91f72e8aa94de72a';
 
 create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) returns SETOF billing.disagreement language plpgsql stable set search_path=pg_catalog, pg_temp as '811d044a24d5ec9b2b994979e31afac0';
 
@@ -4357,7 +4357,7 @@ create function billing.has_spent_cap(p_organization_id uuid, p_passport_id uuid
 
 create function billing.hold_storage_size(p_organization_id uuid, p_storage_id uuid, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ce74f7b8331f58e56defe5564442b706';
 
-create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'ecd546b81a5cdc4bce62088253d9bbd3';
+create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '4abfddadf2a5e5c9b006bee690525814';
 
 create procedure billing.inherit_comments(IN p_view regclass) language plpgsql set search_path=pg_catalog, pg_temp as '98ffa4172a6672eb00989febecde2bd8';
 
@@ -4501,6 +4501,8 @@ create function billing.refuse_purchase(p_organization_id uuid, p_space billing.
 create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2d48c83f6eb1209ab790f0019e132596';
 
 create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8989c999f871560b3f9bb9e4e654323d';
+
+create function billing.refuse_short_money(p_organization_id uuid, p_required_micros bigint) returns void language plpgsql stable set search_path=pg_catalog, pg_temp as 'b2acde66054db723a745b0d4e0d43141';
 
 create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6b167c3a270fafd2ba8920975317fbd9';
 

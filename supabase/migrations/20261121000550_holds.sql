@@ -81,30 +81,20 @@ comment on column api.holds.status is
 comment on column api.holds.held_micros is 'What it still keeps, in µ$: amount − captured.';
 call billing.inherit_comments('api.holds');
 
--- billing.hold_with_care: keep money of a wallet, where a grant may have expired that no cron has
--- taken yet, or say why it does not keep so much.
+-- billing.refuse_short_money: say why a wallet does not pay so much.
 --
 -- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
 --         FG402 debt_outstanding      the organization is frozen until it tops up; detail:
 --                                     debt_micros
--- Locks   the wallet.
-create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint)
+create function billing.refuse_short_money(p_organization_id uuid, p_required_micros bigint)
 returns void
 language plpgsql
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_wallet api.wallets;
 begin
-    perform billing.expire_wallet(p_organization_id);
-    update billing.wallets as w
-    set held_micros = w.held_micros + p_amount_micros
-    where w.organization_id = p_organization_id
-        and w.settled_micros - w.held_micros >= p_amount_micros
-        and w.debt_micros = 0;
-    if found then
-        return;
-    end if;
     select w.* into strict v_wallet
     from api.wallets as w
     where w.organization_id = p_organization_id;
@@ -118,8 +108,31 @@ begin
         errcode = 'FG402',
         message = 'insufficient_credits',
         detail = jsonb_build_object(
-            'required_micros', p_amount_micros, 'available_micros', v_wallet.available_micros
+            'required_micros', p_required_micros, 'available_micros', v_wallet.available_micros
         )::text;
+end
+$$;
+
+-- billing.hold_with_care: keep money of a wallet, where a grant may have expired that no cron has
+-- taken yet, or say why it does not keep so much.
+--
+-- Raises  FG402 insufficient_credits, FG402 debt_outstanding
+-- Locks   the wallet.
+create function billing.hold_with_care(p_organization_id uuid, p_amount_micros bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing.expire_wallet(p_organization_id);
+    update billing.wallets as w
+    set held_micros = w.held_micros + p_amount_micros
+    where w.organization_id = p_organization_id
+        and w.settled_micros - w.held_micros >= p_amount_micros
+        and w.debt_micros = 0;
+    if not found then
+        perform billing.refuse_short_money(p_organization_id, p_amount_micros);
+    end if;
 end
 $$;
 

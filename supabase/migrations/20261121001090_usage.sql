@@ -1972,7 +1972,6 @@ declare
     v_was billing.usage_total;
     v_price_usd numeric;
     v_reason text;
-    v_wallet api.wallets;
 begin
     perform billing.find_customer(p_organization_id);
     perform billing.lock_organization(p_organization_id);
@@ -2003,23 +2002,10 @@ begin
         v_reason := billing.refuse_price(
             p_organization_id, v_price_usd, v_rated.allow_debt_micros
         );
-        select w.* into strict v_wallet
-        from api.wallets as w
-        where w.organization_id = p_organization_id;
-        if v_reason = 'debt_outstanding' then
-            raise exception using
-                errcode = 'FG402',
-                message = 'debt_outstanding',
-                detail = jsonb_build_object('debt_micros', v_wallet.debt_micros)::text;
-        elsif v_reason is not null then
-            raise exception using
-                errcode = 'FG402',
-                message = 'insufficient_credits',
-                detail = jsonb_build_object(
-                    'required_micros',
-                    least(ceil(v_price_usd * 1000000), 9000000000000000000)::bigint,
-                    'available_micros', v_wallet.available_micros
-                )::text;
+        if v_reason is not null then
+            perform billing.refuse_short_money(
+                p_organization_id, least(ceil(v_price_usd * 1000000), 9000000000000000000)::bigint
+            );
         end if;
         update billing.usage_events as e
         set
