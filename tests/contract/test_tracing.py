@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import create_connection
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any
@@ -296,7 +297,10 @@ def test_where_tracing_is_off_nothing_of_it_is_imported() -> None:
 def test_a_process_that_ends_sends_what_it_has(
     platform: Platform, settings: dict[str, str], receiver: Receiver
 ) -> None:
-    """Served as it is deployed: gunicorn makes the app, forks, and ends on SIGTERM."""
+    """Served as it is deployed: gunicorn makes the app, forks, and ends on SIGTERM.
+
+    Also of a request that it is told to end in the middle of.
+    """
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1"],
@@ -316,12 +320,29 @@ def test_a_process_that_ends_sends_what_it_has(
     try:
         _await(f"http://127.0.0.1:{port}/healthz")
         assert not receiver
-        process.send_signal(signal.SIGTERM)
+        with create_connection(("127.0.0.1", port)) as client:
+            client.sendall(_HALF)
+            assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+            process.send_signal(signal.SIGTERM)
+            sleep(0.3)
+            client.sendall(b"}")
+            assert client.recv(1000).startswith(b"HTTP/1.1 401 ")
         process.wait(20)
     finally:
         process.kill()
         process.wait()
-    assert "GET /healthz" in [span.name for span in receiver.spans]
+    names = [span.name for span in receiver.spans]
+    assert {"GET /healthz", "POST /v1/credits/checkout"} <= {*names}
+
+
+# The server asks for the rest when the function reads the body.
+_HALF = b"""POST /v1/credits/checkout HTTP/1.1\r
+Host: 127.0.0.1\r
+Content-Type: application/json\r
+Content-Length: 2\r
+Expect: 100-continue\r
+\r
+{"""
 
 
 def _await(url: str) -> None:

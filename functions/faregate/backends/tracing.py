@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from threading import Thread, current_thread, main_thread
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -32,8 +32,6 @@ from faregate.settings import DeploymentSettings, TracingSettings
 from faregate.trace import Trace, recorder
 
 _GOOGLE = "telemetry.googleapis.com"
-# Cloud Run ends an instance ten seconds after it has said so.
-_LAST_SECONDS = 5
 # Names of things, never what is in them; an exception's message may be anything.
 _QUIET: Any = {"record_exception": False, "set_status_on_exception": False}
 
@@ -109,20 +107,18 @@ class Tracing:
 
     @cached_property
     def _sends_the_last(self) -> bool:
-        """Send what was not sent yet when the process is told to end, and then let it end.
+        """Let the process end by itself when it is told to: then OpenTelemetry sends what is left.
 
-        The server ends it by that signal: no exit handler of Python's runs. Set with the first
-        request, because the server has set its own by then.
+        The server finishes its requests, and raises the signal a second time: that would kill the
+        process before Python's exit handlers run. Set with the first request, because the server
+        has set its own by then.
         """
         server = signal.getsignal(signal.SIGTERM)
         if current_thread() is not main_thread() or not callable(server):
             return False
 
         def end(number: int, frame: FrameType | None) -> None:
-            # In a thread: it needs no lock that the interrupted code may hold.
-            last = Thread(target=self._provider.force_flush, daemon=True)
-            last.start()
-            last.join(_LAST_SECONDS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [number])
             server(number, frame)
 
         signal.signal(signal.SIGTERM, end)
