@@ -139,8 +139,9 @@ def test_no_origin_may_by_default(function: Load) -> None:
 
 
 def test_a_database_out_of_reach_is_a_problem_for_a_while(
-    function: Load, platform: Platform
+    function: Load, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("faregate.function._HEALTH_SECONDS", 1)
     lonely = function(
         "credits",
         DATABASE_URL="postgresql://nobody:hunter2hunter2@127.0.0.1:9/nothing",
@@ -159,8 +160,9 @@ def test_a_database_out_of_reach_is_a_problem_for_a_while(
 
 
 def test_a_database_that_does_not_answer_is_not_waited_for(
-    function: Load, platform: Platform
+    function: Load, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("faregate.function._HEALTH_SECONDS", 1)
     with socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -169,7 +169,7 @@ def test_nobody_waits_for_ever(
     problem(client.get("/healthz"), 503, "unavailable")  # the first one imports the library
     began = monotonic()
     problem(client.get("/healthz"), 503, "unavailable")
-    assert monotonic() - began < 1
+    assert monotonic() - began < 4
     assert len(server.requests) == 2
 
 
@@ -177,7 +177,7 @@ def test_nobody_waits_for_a_connection_for_ever(
     over: Load, server: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is one connection, and it is taken."""
-    monkeypatch.setattr(backend, "_CALL_SECONDS", 1.0)
+    monkeypatch.setattr(backend, "_CALL_SECONDS", 3.0)
     monkeypatch.setattr(backend, "_CONNECT_SECONDS", 0.2)
     server.behaviours = [_say_nothing]
     client = over("credits", DATABASE_POOL_SIZE="1")
@@ -187,7 +187,7 @@ def test_nobody_waits_for_a_connection_for_ever(
             sleep(0.01)
         began = monotonic()
         problem(client.get("/healthz"), 503, "unavailable")
-        assert monotonic() - began < 0.8
+        assert monotonic() - began < 2.5
         problem(first.result(), 503, "unavailable")
     assert len(server.requests) == 1
 
