@@ -8,6 +8,10 @@
 # SUPABASE_ACCESS_TOKEN, SUPABASE_DB_PASSWORD and what supabase/config.toml reads. It may be run
 # again whenever it broke off: each step looks at what is there.
 #
+# Plan, migrate, apply: nothing in a plan asks the database, and a plan can fail or be declined. So
+# that comes first, and leaves the database as it was. Then the database, which the new image needs
+# from its first request on; then the very plan that was looked at.
+#
 # Rolling back. When the new version does not start or does not answer, the image before is applied
 # again. Migrations stay: they only go forward. So each migration must be one that the version
 # before can live with: what it still reads or calls is added to, and removed no sooner than with
@@ -27,12 +31,12 @@ main() {
   check_tools
   select_state
   prepare_first_deployment
-  migrate
-  connect_supabase
-  check_secrets
   build_image
   make_plan
   confirm
+  migrate
+  connect_supabase
+  check_secrets
   if ! release; then
     roll_back
     exit 1
@@ -106,26 +110,6 @@ prepare_first_deployment() {
   say "  Set the DNS record now: ${api_url#https://} A $address"
 }
 
-# The CLI takes the access token and the password from the environment: no process shows them.
-migrate() {
-  step "Migrate the database, forward only"
-  run supabase db push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
-  step "Set up the Supabase project: exposed schemas, sign-ins, mails"
-  run supabase config push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
-}
-
-connect_supabase() {
-  step "Give the functions their keys to the project, where they have none"
-  run "$python" -m infra.supabase_project
-}
-
-check_secrets() {
-  step "Look for secrets without a value"
-  run infra/secrets.sh missing || fail "these secrets have no value. Put each with \`infra/secrets.sh put ID\`;
-  stripe-webhook-secret comes from
-  \`STRIPE_SECRET_KEY=… PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
-}
-
 # Once for all functions, and only if they are not the same as in an image that is there.
 build_image() {
   local archive name repository bucket builder tagged digest
@@ -153,10 +137,12 @@ digest_of() {
     --project="$PROJECT_ID" --format='value(image_summary.digest)'
 }
 
+# Of the database, too: who confirms sees both.
 make_plan() {
-  step "Plan what changes in the cloud"
+  step "Plan what changes in the cloud, and in the database"
   run terraform -chdir=terraform plan -input=false -var-file="$variables" -var="image=$image" \
     -out="$PWD/$plan"
+  run supabase db push --dry-run --project-ref "${SUPABASE_PROJECT_REF:-<project>}"
 }
 
 # Whoever sits at a terminal reads the plan; a workflow's environment asks its reviewers before.
@@ -164,7 +150,27 @@ confirm() {
   [[ -t 0 && -z $dry_run ]] || return 0
   local reply
   read -rp "Apply this to $environment? [yes/no] " reply
-  [[ $reply == yes ]] || fail 'nothing was applied; migrations stay'
+  [[ $reply == yes ]] || fail 'nothing was migrated and nothing applied'
+}
+
+# The CLI takes the access token and the password from the environment: no process shows them.
+migrate() {
+  step "Migrate the database, forward only"
+  run supabase db push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
+  step "Set up the Supabase project: exposed schemas, sign-ins, mails"
+  run supabase config push --project-ref "${SUPABASE_PROJECT_REF:-<project>}" --yes
+}
+
+connect_supabase() {
+  step "Give the functions their keys to the project, where they have none"
+  run "$python" -m infra.supabase_project
+}
+
+check_secrets() {
+  step "Look for secrets without a value"
+  run infra/secrets.sh missing || fail "these secrets have no value. Put each with \`infra/secrets.sh put ID\`;
+  stripe-webhook-secret comes from
+  \`STRIPE_SECRET_KEY=… PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
 }
 
 release() {

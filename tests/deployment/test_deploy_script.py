@@ -29,19 +29,21 @@ ENVIRONMENT = {
     "SMTP_FROM_NAME": "Example & Sons",
     "SMOKE_TEST_PAUSE_SECONDS": "0",
 }
+APPLY = "terraform -chdir=terraform apply"
 # What tells one step from another, in order.
 STEPS = [
     "terraform -chdir=terraform init",
     "output -raw image",
-    "supabase db push",
-    "supabase config push",
-    "infra.supabase_project",
-    "gcloud secrets list",
     "infra.build_source",
     "gcloud storage cp",
     "gcloud builds submit",
     "terraform -chdir=terraform plan",
-    "terraform -chdir=terraform apply",
+    "supabase db push --dry-run",
+    "supabase db push --project-ref",
+    "supabase config push",
+    "infra.supabase_project",
+    "gcloud secrets list",
+    APPLY,
     "api.example.com/health",
     "api.example.com/v1/credits",
     "api.example.com/v1/stripe/webhook",
@@ -86,14 +88,19 @@ class Deployment:
     def steps(self) -> list[str]:
         """Tell which of the steps were taken, in the order in which they first were."""
         found = [
-            next((step for step in STEPS if re.search(re.escape(step) + r"\b(?!_)", line)), None)
+            next((step for step in STEPS if re.search(re.escape(step) + r"(?!\w)", line)), None)
             for line in self.commands.lines()
         ]
         return list(dict.fromkeys(step for step in found if step))
 
     @property
     def applied(self) -> list[str]:
-        return self.commands.lines("terraform -chdir=terraform apply")
+        return self.commands.lines(APPLY)
+
+    @property
+    def changed_the_database(self) -> bool:
+        lines = self.commands.lines("supabase ") + self.commands.lines("infra.supabase_project")
+        return any("--dry-run" not in line for line in lines)
 
 
 @pytest.fixture
@@ -165,13 +172,34 @@ def test_the_first_deployment_makes_what_the_others_find(
     assert "-target" not in everything
 
 
-@pytest.mark.parametrize("broken", [step for step in STEPS[:10] if "output" not in step])
+@pytest.mark.parametrize(
+    "broken", [step for step in STEPS[: STEPS.index(APPLY)] if "output" not in step]
+)
 def test_after_a_failed_step_comes_nothing(deployment: Deployment, broken: str) -> None:
     deployment.commands.fail("docker images describe", times=1)
     deployment.commands.fail(re.escape(broken))
     assert deployment.run("staging").returncode != 0
     assert deployment.steps == STEPS[: STEPS.index(broken) + 1]
     assert deployment.applied == []
+
+
+@pytest.mark.parametrize("broken", ["terraform plan", "supabase db push --dry-run"])
+def test_a_plan_that_fails_leaves_the_database_as_it_was(
+    deployment: Deployment, broken: str
+) -> None:
+    deployment.commands.fail(broken)
+    assert deployment.run("staging").returncode != 0
+    assert not deployment.changed_the_database
+
+
+def test_what_was_planned_before_the_migration_is_what_is_applied(deployment: Deployment) -> None:
+    assert deployment.run("staging").returncode == 0
+    lines = deployment.commands.lines()
+    (plan,) = deployment.commands.lines("terraform -chdir=terraform plan")
+    (migration,) = deployment.commands.lines("db push --project-ref")
+    (apply,) = deployment.applied
+    assert lines.index(plan) < lines.index(migration) < lines.index(apply)
+    assert apply.split()[-1] == plan.partition("-out=")[2]
 
 
 def test_missing_secrets_are_named_before_anything_is_built(deployment: Deployment) -> None:
