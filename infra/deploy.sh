@@ -23,6 +23,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-.local/venv/bin/python}
 plan=.local/build/terraform.plan
+made_later='database-url supabase-secret-key token-signing-key'
+no_image=none@sha256:0000000000000000000000000000000000000000000000000000000000000000
 exec 3>&1 # where a step is shown whose answer somebody takes
 
 main() {
@@ -30,13 +32,13 @@ main() {
   read_environment
   check_tools
   select_state
-  prepare_first_deployment
+  prepare
+  check_secrets
   build_image
   make_plan
   confirm
   migrate
   connect_supabase
-  check_secrets
   if ! release; then
     roll_back
     exit 1
@@ -97,17 +99,51 @@ select_state() {
   [[ -n $dry_run || $previous == *@sha256:* ]] || previous=
 }
 
-# An image needs a registry, secrets need containers: these come before the first apply of all. So
-# does the address, because a certificate is only issued to a domain that resolves to it.
-prepare_first_deployment() {
-  local address
-  [[ -z $previous || -n $dry_run ]] || return 0
-  step "On the first deployment only: make what images and secrets are kept in"
+# A secret that a function reads for the first time needs a container before its value can be put
+# in, and the value before the function starts. Each by its own name: of one that is in the table no
+# more nothing happens before somebody has seen the plan. On the first deployment an image needs a
+# registry, too, and the front its address: a certificate is issued to a domain that resolves to it.
+prepare() {
+  local secret targets=()
+  step "Make what secrets are kept in, where one is new"
+  secrets=$(configured '<secret>' 'join(" ", local.secret_ids)')
+  for secret in $secrets; do
+    targets+=("-target=module.foundation.google_secret_manager_secret.this[\"$secret\"]")
+  done
+  [[ -n $previous && -z $dry_run ]] || prepare_first_deployment
   run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
-    -var=image=none@sha256:0000000000000000000000000000000000000000000000000000000000000000 \
-    -target=module.foundation -target=google_compute_global_address.front
+    -var="image=${previous:-$no_image}" "${targets[@]}"
+  [[ -n $previous ]] || tell_address
+}
+
+prepare_first_deployment() {
+  say '  On the first deployment: what images are kept in, and the address'
+  targets+=(-target=module.foundation -target=google_compute_global_address.front)
+}
+
+tell_address() {
+  local address
   address=$(answer '<address>' terraform -chdir=terraform output -raw address)
   say "  Set the DNS record now: ${api_url#https://} A $address"
+}
+
+# configured PLACEHOLDER EXPRESSION: what this checkout's terraform/ says, whatever is deployed.
+configured() {
+  answer "$1" terraform -chdir=terraform console -var-file="$variables" \
+    -var="image=${previous:-$no_image}" <<<"$2" | tr -d '"'
+}
+
+# Before anything is built, planned or migrated. The three that infra.supabase_project makes itself
+# come after the migration, which makes the role that the functions log in as.
+check_secrets() {
+  local secret asked=()
+  step "Look for secrets without a value"
+  for secret in $secrets; do
+    [[ " $made_later " == *" $secret "* ]] || asked+=("$secret")
+  done
+  run infra/secrets.sh missing "${asked[@]}" || fail "these secrets have no value. Put each with
+  \`PROJECT_ID=$PROJECT_ID infra/secrets.sh put ID\`, then deploy again; stripe-webhook-secret comes from
+  \`STRIPE_SECRET_KEY=… PROJECT_ID=$PROJECT_ID PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
 }
 
 # Once for all functions, and only if they are not the same as in an image that is there.
@@ -164,13 +200,6 @@ migrate() {
 connect_supabase() {
   step "Give the functions their keys to the project, where they have none"
   run "$python" -m infra.supabase_project
-}
-
-check_secrets() {
-  step "Look for secrets without a value"
-  run infra/secrets.sh missing || fail "these secrets have no value. Put each with \`infra/secrets.sh put ID\`;
-  stripe-webhook-secret comes from
-  \`STRIPE_SECRET_KEY=… PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
 }
 
 release() {

@@ -3,9 +3,9 @@
 # decides who may read it; values only ever come from here, and no value is printed or becomes an
 # argument of a process.
 #
-#   infra/secrets.sh missing      name those that have no value; exit 1 when there is one
-#   infra/secrets.sh has ID       exit 0 when it has a value, 1 when it has none
-#   infra/secrets.sh put ID       add a value, read from standard input, as the newest version
+#   infra/secrets.sh missing [ID…]   name those that have no value; exit 1 when there is one
+#   infra/secrets.sh has ID          exit 0 when it has a value, 1 when it has none
+#   infra/secrets.sh put ID          add a value, read from standard input, as the newest version
 #
 # Reads PROJECT_ID from the environment. Asks gcloud, as whoever is signed in there.
 set +x # whoever traces this script must not see a value
@@ -14,16 +14,17 @@ set -euo pipefail
 main() {
   : "${PROJECT_ID:?name the Google Cloud project in PROJECT_ID}"
   case "${1:-} $#" in
-    'missing 1') missing ;;
+    'missing '*) missing "${@:2}" ;;
     'has 2') has "$2" ;;
     'put 2') put "$2" ;;
     *) usage ;;
   esac
 }
 
+# Of those named, or of all.
 missing() {
-  local id found=0 ids
-  ids=$(list)
+  local id found=0 ids=$*
+  [[ -n $ids ]] || ids=$(list)
   for id in $ids; do
     if ! has "$id"; then
       echo "$id"

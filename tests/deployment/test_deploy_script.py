@@ -6,6 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from infra import supabase_project
 from infra.local import paths
 from tests.deployment.commands import Commands
 
@@ -29,11 +30,18 @@ ENVIRONMENT = {
     "SMTP_FROM_NAME": "Example & Sons",
     "SMOKE_TEST_PAUSE_SECONDS": "0",
 }
-APPLY = "terraform -chdir=terraform apply"
+# Only the release applies what somebody has seen.
+PREPARE = "terraform -chdir=terraform apply -input=false -auto-approve"
+APPLY = "terraform -chdir=terraform apply -input=false"
+CONTAINER = "-target=module.foundation.google_secret_manager_secret.this"
+SECRETS_OF_THE_RELEASE = ("database-url", "s3-endpoints", "stripe-secret-key")
 # What tells one step from another, in order.
 STEPS = [
     "terraform -chdir=terraform init",
     "output -raw image",
+    "terraform -chdir=terraform console",
+    PREPARE,
+    "gcloud secrets versions list",
     "infra.build_source",
     "gcloud storage cp",
     "gcloud builds submit",
@@ -42,7 +50,6 @@ STEPS = [
     "supabase db push --project-ref",
     "supabase config push",
     "infra.supabase_project",
-    "gcloud secrets list",
     APPLY,
     "api.example.com/health",
     "api.example.com/v1/credits",
@@ -70,8 +77,8 @@ class Deployment:
         commands.answer("output -raw address", "203.0.113.7")
         commands.answer("infra.build_source", f".local/build/functions-{HASH}.zip")
         commands.answer("docker images describe", f"sha256:{'b' * 64}")
-        commands.answer("secrets list", "database-url")
-        commands.have("database-url")
+        commands.answer("terraform console", f'"{" ".join(SECRETS_OF_THE_RELEASE)}"')
+        commands.have("s3-endpoints", "stripe-secret-key")
         for path, status in {
             "/health": 200,
             "/v1/credits": 401,
@@ -95,7 +102,8 @@ class Deployment:
 
     @property
     def applied(self) -> list[str]:
-        return self.commands.lines(APPLY)
+        """Tell what was applied after the preparation."""
+        return self.commands.lines("terraform -chdir=terraform apply")[1:]
 
     @property
     def changed_the_database(self) -> bool:
@@ -143,10 +151,9 @@ def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> N
     done = deployment.run("staging", "--dry-run", **dict.fromkeys(SECRETS, ""))
     assert done.returncode == 0, done.stderr
     assert deployment.commands.calls == []
-    steps = [step.replace("gcloud secrets list", "infra/secrets.sh missing") for step in STEPS]
-    steps += ["-var=image=<the image that runs now>"]
-    _, _, told = done.stdout.partition("-target=module.foundation")
-    for step in steps[2:]:
+    steps = [step.replace("gcloud secrets versions list", "infra/secrets.sh") for step in STEPS]
+    told = done.stdout
+    for step in [*steps, "-var=image=<the image that runs now>"]:
         before, _, told = told.partition(step)
         assert told, f"{step} does not follow {before}"
 
@@ -165,11 +172,37 @@ def test_the_first_deployment_makes_what_the_others_find(
     deployment.commands.fail("docker images describe", times=1)
     done = deployment.run("staging")
     assert done.returncode == 0
-    foundation, everything = deployment.applied
-    assert "-target=module.foundation" in foundation
+    (foundation,) = deployment.commands.lines(PREPARE)
+    assert "-target=module.foundation " in foundation
     assert "-target=google_compute_global_address.front" in foundation
     assert "Set the DNS record now: api.example.com A 203.0.113.7" in done.stdout
+    (everything,) = deployment.applied
     assert "-target" not in everything
+
+
+def test_a_new_secret_has_a_container_before_anything_asks_for_its_value(
+    deployment: Deployment,
+) -> None:
+    deployment.commands.have("stripe-secret-key")
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "s3-endpoints"
+    assert "PROJECT_ID=acme-billing infra/secrets.sh put ID" in done.stderr
+    (made,) = deployment.commands.lines(PREPARE)
+    # Each by its name: one that left the table would go, were they meant all together.
+    assert re.findall(rf"{re.escape(CONTAINER)}(\S+)", made) == [
+        f'["{secret}"]' for secret in SECRETS_OF_THE_RELEASE
+    ]
+    assert made.count("-target=") == len(SECRETS_OF_THE_RELEASE)
+    assert f"-var=image={BEFORE}" in made
+    assert not deployment.changed_the_database
+    assert deployment.steps[-1] == "gcloud secrets versions list"
+
+
+def test_what_the_script_makes_itself_is_not_asked_for() -> None:
+    script = (paths.ROOT / "infra" / "deploy.sh").read_text()
+    (made,) = re.findall(r"^made_later='(.*)'$", script, re.MULTILINE)
+    assert made.split() == list(supabase_project.MAKERS)
 
 
 @pytest.mark.parametrize(
@@ -206,9 +239,9 @@ def test_missing_secrets_are_named_before_anything_is_built(deployment: Deployme
     deployment.commands.have()
     done = deployment.run("staging")
     assert done.returncode == 1
-    assert "database-url" in done.stdout
+    assert done.stdout.endswith("s3-endpoints\nstripe-secret-key\n")
     assert "infra.stripe_webhook https://api.example.com" in done.stderr
-    assert deployment.steps[-1] == "gcloud secrets list"
+    assert deployment.steps[-1] == "gcloud secrets versions list"
 
 
 @pytest.mark.parametrize(
@@ -260,11 +293,11 @@ def test_the_first_deployment_has_nothing_to_go_back_to(deployment: Deployment) 
     done = deployment.run("staging")
     assert done.returncode == 1
     assert "nothing to go back to" in done.stderr
-    assert len(deployment.applied) == 2  # the foundation and everything
+    assert len(deployment.applied) == 1
 
 
 def test_a_failed_way_back_is_told(deployment: Deployment) -> None:
-    deployment.commands.fail("terraform -chdir=terraform apply")
+    deployment.commands.fail("terraform apply .*(plan$|-var=image=)(?!.*secret_manager)")
     done = deployment.run("staging")
     assert done.returncode == 1
     assert "rolling back failed as well" in done.stderr

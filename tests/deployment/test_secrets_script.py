@@ -25,6 +25,15 @@ def test_nothing_is_missing_when_all_have_a_value(commands: Commands) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_only_those_that_are_named_are_asked_for(commands: Commands) -> None:
+    commands.answer("gcloud secrets list", LISTED)
+    commands.have("stripe-secret-key")
+    done = commands.run([SCRIPT, "missing", "stripe-secret-key", "database-url"])
+    assert (done.returncode, done.stdout.split()) == (1, ["database-url"])
+    assert commands.run([SCRIPT, "missing", "stripe-secret-key"]).returncode == 0
+    assert commands.lines("token-signing-key") == []
+
+
 @pytest.mark.parametrize("broken", ["secrets list", "secrets versions list"])
 def test_who_cannot_ask_does_not_call_it_missing(commands: Commands, broken: str) -> None:
     commands.answer("gcloud secrets list", LISTED)
@@ -51,7 +60,7 @@ def test_nothing_is_no_value(commands: Commands) -> None:
     assert commands.calls == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["put"], ["list"], ["missing", "all"]])
+@pytest.mark.parametrize("arguments", [[], ["put"], ["list"], ["has", "one", "two"]])
 def test_whatever_else_is_asked_tells_how_to(commands: Commands, arguments: list[str]) -> None:
     done = commands.run([SCRIPT, *arguments])
     assert done.returncode == 2

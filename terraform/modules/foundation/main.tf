@@ -1,5 +1,6 @@
 # What must be there before functions can be: somewhere to build their image, and their secrets.
-# The first deployment applies this part alone, then builds, then has the secrets put in.
+# The first deployment applies this part alone, each later one the containers of new secrets; then
+# it asks for values that are missing, builds, and plans the rest.
 
 # ---- the source, and the image made of it -----------------------------------------------------
 
