@@ -71,6 +71,14 @@ resource "google_compute_backend_service" "function" {
     group = google_compute_region_network_endpoint_group.function[each.key].id
   }
 
+  # Of a function that is taken out of the table, the URL map must let go before its backend can be
+  # deleted. Without this Terraform deletes first, which Google refuses ("already being used"). It
+  # holds for what a backend is made of, too: the group and the service go last. Names stay free of
+  # suffixes, because nothing that would replace a backend is ever set otherwise.
+  lifecycle {
+    create_before_destroy = true
+  }
+
   # The functions log each request; this one tells of those that were refused on the way.
   log_config {
     enable      = true
