@@ -13,7 +13,8 @@
 # from its first request on; then the very plan that was looked at.
 #
 # Rolling back. When the new version does not start or does not answer, the image before is applied
-# again. Migrations stay: they only go forward. So each migration must be one that the version
+# again, to the functions that it has: one that is new keeps the new image, which nobody called
+# before. Migrations stay: they only go forward. So each migration must be one that the version
 # before can live with: what it still reads or calls is added to, and removed no sooner than with
 # the version after. Then the image before runs on the new schema, which it does on every deployment
 # anyway, between the migration and the last instance's replacement. What this checkout says in
@@ -93,10 +94,16 @@ select_state() {
   run terraform -chdir=terraform init -input=false -reconfigure \
     -backend-config="bucket=$PROJECT_ID-terraform-state" \
     -backend-config="prefix=faregate/$environment"
-  previous=$(answer '<the image that runs now>' terraform -chdir=terraform output -raw image \
-    2>/dev/null) || previous=
-  # Nothing is deployed yet: of an empty state Terraform prints a warning in the answer's place.
-  [[ -n $dry_run || $previous == *@sha256:* ]] || previous=
+  outputs=$(answer '' terraform -chdir=terraform output -json)
+  previous=$(recorded '<the image that runs now>' image)
+  functions=$(recorded '<function>' functions)
+}
+
+# recorded PLACEHOLDER NAME: what the last deployment that succeeded noted; nothing before the first.
+# A state that cannot be read has ended this script: it would pass for an empty one.
+recorded() {
+  [[ -n $dry_run || $outputs == *"\"$2\": {"* ]] || return 0
+  answer "$1" terraform -chdir=terraform output -raw "$2"
 }
 
 # A secret that a function reads for the first time needs a container before its value can be put
@@ -237,10 +244,27 @@ roll_back() {
   its certificate is not issued, which takes up to an hour: set the DNS record, wait, and deploy again"
   fi
   step "Roll back to $previous; migrations stay"
+  choose_functions
   run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
-    -var="image=$previous" || fail "rolling back failed as well: see infra/runbooks/server-errors.md"
+    -var="image=$previous" -var="absent=[$absent]" "${targets[@]}" ||
+    fail "rolling back failed as well: see infra/runbooks/server-errors.md"
   smoke_test || fail "the image before does not answer either: see infra/runbooks/server-errors.md"
   [[ -n $dry_run ]] || complain "$environment runs $previous again"
+}
+
+# Which of this checkout's functions the image before has: a new one could not start from it. These
+# alone are named, so that whatever else broke stays out of the way.
+choose_functions() {
+  local name all
+  all=$(configured '<function>' 'join(" ", keys(local.table))')
+  targets=() absent=
+  for name in $all; do
+    if [[ " ${functions:-$all} " == *" $name "* ]]; then
+      targets+=("-target=module.function[\"$name\"]")
+    else
+      absent+=${absent:+,}\"$name\"
+    fi
+  done
 }
 
 # run COMMAND…: runs it, or prints it.

@@ -30,6 +30,13 @@ output "image" {
   depends_on = [module.function]
 }
 
+output "functions" {
+  description = "The functions that this image has: those that a deployment that fails takes back to it."
+  value       = join(" ", setsubtract(keys(local.table), var.absent))
+
+  depends_on = [module.function]
+}
+
 output "stripe_webhook_url" {
   description = "Where Stripe sends its notifications."
   value       = "https://${var.domain}/v1/stripe/webhook"

@@ -67,6 +67,13 @@ variable "image" {
   }
 }
 
+variable "absent" {
+  description = "Functions that `image` does not have: infra/deploy.sh names them on the way back to an image from before them."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
 variable "secret_versions" {
   description = <<-TEXT
     Versions of secrets, by id, where it is not the first: {stripe-secret-key = "2"}. Written down

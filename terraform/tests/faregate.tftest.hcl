@@ -383,6 +383,12 @@ run "what_is_off_by_default_can_be_on" {
   variables {
     auth_jwt_algorithm = "HS256"
     tracing            = true
+    absent             = ["workspaces"]
+  }
+
+  assert {
+    condition     = toset(split(" ", output.functions)) == setsubtract(keys(local.table), ["workspaces"])
+    error_message = "It is remembered which functions the image has."
   }
 
   assert {

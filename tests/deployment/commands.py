@@ -20,8 +20,9 @@ _FAKE = """#!{python} -IS
 import json, os, re, sys
 os.chdir({folder!r})
 name, argv = {name!r}, sys.argv[1:]
-line = " ".join([name, *argv])
-told = sys.stdin.read() if "--data-file=-" in argv else ""
+told = sys.stdin.read() if {{"--data-file=-", "console"}} & {{*argv}} else ""
+# What Terraform is asked is no secret: an answer may depend on it.
+line = " ".join([name, *argv, told if "console" in argv else ""]).strip()
 def read(file):
     return open(file).read() if os.path.exists(file) else ""
 open("calls", "a").write(json.dumps([name, argv, told]) + "\\n")

@@ -38,7 +38,9 @@ SECRETS_OF_THE_RELEASE = ("database-url", "s3-endpoints", "stripe-secret-key")
 # What tells one step from another, in order.
 STEPS = [
     "terraform -chdir=terraform init",
+    "output -json",
     "output -raw image",
+    "output -raw functions",
     "terraform -chdir=terraform console",
     PREPARE,
     "gcloud secrets versions list",
@@ -71,13 +73,16 @@ class Deployment:
             (folder / name).symlink_to(paths.ROOT / name)
         self.script, self.commands = str(folder / "infra" / "deploy.sh"), commands
         commands.answer("output -raw repository", IMAGES)
+        commands.answer("output -json", '{\n  "image": {\n  },\n  "functions": {\n  }\n}')
         commands.answer("output -raw image$", BEFORE)
+        commands.answer("output -raw functions$", "credits sessions")
         commands.answer("output -raw source_bucket", "acme-billing-source")
         commands.answer("output -raw builder", "builder@acme-billing.iam.gserviceaccount.com")
         commands.answer("output -raw address", "203.0.113.7")
         commands.answer("infra.build_source", f".local/build/functions-{HASH}.zip")
         commands.answer("docker images describe", f"sha256:{'b' * 64}")
-        commands.answer("terraform console", f'"{" ".join(SECRETS_OF_THE_RELEASE)}"')
+        commands.answer("console .*secret_ids", f'"{" ".join(SECRETS_OF_THE_RELEASE)}"')
+        self.configure_functions("credits sessions")
         commands.have("s3-endpoints", "stripe-secret-key")
         for path, status in {
             "/health": 200,
@@ -86,6 +91,16 @@ class Deployment:
             "/schedules/": 404,
         }.items():
             commands.answer(f"curl .*{path}", str(status))
+
+    def configure_functions(self, names: str) -> None:
+        """Have these functions be in the checkout's table."""
+        self.commands.answers.insert(0, (r"console .*keys\(local.table", f'"{names}"', 0, None))
+        self.commands.answer("nothing")
+
+    def is_the_first(self) -> None:
+        """Have nothing be deployed but what the preparation makes."""
+        self.commands.answers.insert(0, ("output -json", '{\n  "address": {\n  }\n}', 0, None))
+        self.commands.fail("output -raw (image|functions)$")
 
     def run(self, *arguments: str, **changes: str) -> CompletedProcess[str]:
         environment = {**ENVIRONMENT, "PYTHON": str(self.commands.folder / "python"), **changes}
@@ -158,17 +173,8 @@ def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> N
         assert told, f"{step} does not follow {before}"
 
 
-@pytest.mark.parametrize(
-    ("told", "status"),
-    [
-        pytest.param("", 1, id="it broke off before"),
-        pytest.param("Warning: No outputs found", 0, id="the state is empty"),
-    ],
-)
-def test_the_first_deployment_makes_what_the_others_find(
-    deployment: Deployment, told: str, status: int
-) -> None:
-    deployment.commands.answers.insert(0, (r"output -raw image$", told, status, None))
+def test_the_first_deployment_makes_what_the_others_find(deployment: Deployment) -> None:
+    deployment.is_the_first()
     deployment.commands.fail("docker images describe", times=1)
     done = deployment.run("staging")
     assert done.returncode == 0
@@ -264,6 +270,40 @@ def test_a_version_that_fails_is_rolled_back(
     assert deployment.commands.lines()[-1].endswith("/schedules/sweep-sessions")
 
 
+def test_only_functions_that_the_image_before_has_go_back_to_it(deployment: Deployment) -> None:
+    deployment.configure_functions("credits sessions spaces usage")  # the last two are new
+    deployment.commands.fail("curl .*/health", times=20)
+    assert deployment.run("staging").returncode == 1
+    _, back = deployment.applied
+    assert re.findall(r"-target=(\S+)", back) == [
+        'module.function["credits"]',
+        'module.function["sessions"]',
+    ]
+    assert '-var=absent=["spaces","usage"]' in back
+
+
+@pytest.mark.parametrize("noted", ["credits sessions spaces", None], ids=["gone", "not noted"])
+def test_what_is_not_in_the_table_is_not_named(deployment: Deployment, noted: str | None) -> None:
+    deployment.configure_functions("credits sessions")
+    if noted:
+        deployment.commands.answers.insert(0, ("output -raw functions$", noted, 0, None))
+    else:
+        deployment.commands.answers.insert(0, ("output -json", '{\n  "image": {', 0, None))
+    deployment.commands.fail("curl .*/health", times=20)
+    assert deployment.run("staging").returncode == 1
+    _, back = deployment.applied
+    assert back.count("-target=") == 2
+    assert "-var=absent=[]" in back
+
+
+def test_a_state_that_cannot_be_read_does_not_pass_for_an_empty_one(deployment: Deployment) -> None:
+    deployment.commands.fail("output -json")
+    done = deployment.run("staging")
+    assert done.returncode != 0
+    assert "it does not work" in done.stderr
+    assert deployment.steps[-1] == "output -json"
+
+
 def test_who_lets_anybody_in_is_rolled_back(deployment: Deployment) -> None:
     deployment.commands.answers.insert(0, ("curl .*/v1/credits", "200", 0, 20))
     deployment.commands.answer("nothing")
@@ -288,7 +328,7 @@ def test_a_slow_start_is_no_failure(deployment: Deployment) -> None:
 
 
 def test_the_first_deployment_has_nothing_to_go_back_to(deployment: Deployment) -> None:
-    deployment.commands.fail(r"output -raw image$")
+    deployment.is_the_first()
     deployment.commands.fail("curl .*/health")
     done = deployment.run("staging")
     assert done.returncode == 1
