@@ -21,8 +21,18 @@ locals {
       filter           = "${local.from_log}/webhook_failures\""
       aligner          = "ALIGN_SUM"
       reducer          = "REDUCE_SUM"
-      limit            = 3
+      limit            = 0 # a defect refuses each of Stripe's attempts, which are hours apart
       duration_seconds = 0
+    }
+    webhook_refusals = {
+      title            = "Notifications come that are not Stripe's"
+      means            = "Somebody floods the address, or the signing secret is another one's: then what is paid is not credited."
+      severity         = "WARNING"
+      filter           = "${local.from_log}/webhook_refusals\""
+      aligner          = "ALIGN_SUM"
+      reducer          = "REDUCE_SUM"
+      limit            = 100 # in each five minutes of a quarter of an hour: no scanner, no curious
+      duration_seconds = 600
     }
     sweep_lag = {
       title            = "Sessions are charged late"
@@ -86,6 +96,19 @@ locals {
     }
   }
 
+  # What else an alert tells of. A signing secret that is wrong refuses Stripe like anybody else; the
+  # daily reconciliation asks Stripe what it has sent, and finds what never arrived.
+  besides = {
+    webhook_failures = [{
+      title            = "Stripe's notifications never arrived"
+      filter           = "${local.from_log}/missed_events\""
+      aligner          = "ALIGN_DELTA"
+      reducer          = "REDUCE_MEAN"
+      limit            = 0
+      duration_seconds = 0
+    }]
+  }
+
   # It would be silent, too, if the function that tells these numbers were.
   absences = {
     sweep_lag = "report-health has been silent for ten minutes"
@@ -119,19 +142,22 @@ resource "google_monitoring_alert_policy" "this" {
   combiner              = "OR"
   notification_channels = [for channel in google_monitoring_notification_channel.mail : channel.name]
 
-  conditions {
-    display_name = each.value.title
+  dynamic "conditions" {
+    for_each = concat([each.value], lookup(local.besides, each.key, []))
+    content {
+      display_name = conditions.value.title
 
-    condition_threshold {
-      filter          = each.value.filter
-      comparison      = "COMPARISON_GT"
-      threshold_value = each.value.limit
-      duration        = "${each.value.duration_seconds}s"
+      condition_threshold {
+        filter          = conditions.value.filter
+        comparison      = "COMPARISON_GT"
+        threshold_value = conditions.value.limit
+        duration        = "${conditions.value.duration_seconds}s"
 
-      aggregations {
-        alignment_period     = "300s"
-        per_series_aligner   = each.value.aligner
-        cross_series_reducer = each.value.reducer
+        aggregations {
+          alignment_period     = "300s"
+          per_series_aligner   = conditions.value.aligner
+          cross_series_reducer = conditions.value.reducer
+        }
       }
     }
   }
@@ -167,7 +193,7 @@ data "google_project" "customers" {
   project_id = local.customers_project
 }
 
-# The eighth: runbooks_url/budget.md. A budget's mail takes no text of ours.
+# Its page is runbooks_url/budget.md. A budget's mail takes no text of ours.
 resource "google_billing_budget" "month" {
   billing_account = var.billing_account
   display_name    = "Faregate ${var.project}"

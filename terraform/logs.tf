@@ -21,17 +21,24 @@ resource "google_project_iam_audit_config" "this" {
 # Numbers out of the functions' log lines (functions/faregate/log.py), and of Cloud Run's own.
 locals {
   request_lines = "resource.type=\"cloud_run_revision\" AND jsonPayload.message=\"request\""
+  # Cloud Run's: a function that does not start, ran out of memory or of time, writes no line.
+  run_lines = "resource.type=\"cloud_run_revision\" AND logName=\"projects/${var.project}/logs/run.googleapis.com%2Frequests\""
 
   counted_lines = {
+    # Only what has Stripe's signature gets as far as breaking: everybody else is refused before.
     webhook_failures = {
-      what   = "Notifications of Stripe that were refused or broke"
-      filter = "${local.request_lines} AND resource.labels.service_name=\"stripe-webhook\" AND jsonPayload.status>=400"
+      what   = "Genuine notifications of Stripe that broke on our side"
+      filter = "${local.run_lines} AND resource.labels.service_name=\"stripe-webhook\" AND httpRequest.status>=500"
     }
-    # As Cloud Run tells it: a function that does not start, ran out of memory or of time, writes no
-    # line. A task answers 503 when it is not its time yet, and comes again: no error.
+    # Anybody can be refused, as often as they like.
+    webhook_refusals = {
+      what   = "Notifications without Stripe's signature, or in no form of Stripe's"
+      filter = "${local.request_lines} AND resource.labels.service_name=\"stripe-webhook\" AND jsonPayload.status>=400 AND jsonPayload.status<500"
+    }
+    # A task answers 503 when it is not its time yet, and comes again: no error.
     server_errors = {
       what   = "Requests that broke on our side"
-      filter = "resource.type=\"cloud_run_revision\" AND logName=\"projects/${var.project}/logs/run.googleapis.com%2Frequests\" AND httpRequest.status>=500 AND NOT (httpRequest.requestUrl=~\"/tasks/\" AND httpRequest.status=503)"
+      filter = "${local.run_lines} AND httpRequest.status>=500 AND NOT (httpRequest.requestUrl=~\"/tasks/\" AND httpRequest.status=503)"
     }
   }
 
@@ -41,6 +48,7 @@ locals {
     outbox_age         = { what = "How long the oldest row of the outbox is overdue", field = "outbox_age_seconds", unit = "s" }
     stuck_outbox       = { what = "Rows of the outbox that are late or were tried in vain", field = "stuck_outbox", unit = "1" }
     verify_differences = { what = "Differences that the last verification of the ledger found", field = "verify_differences", unit = "1" }
+    missed_events      = { what = "Notifications that never arrived and that the last reconciliation found at Stripe", field = "missed_events", unit = "1" }
     open_discrepancies = { what = "Where provider, payments and ledger disagree", field = "open_discrepancies", unit = "1" }
   }
 }

@@ -320,7 +320,7 @@ run "the_front_is_guarded_and_watched" {
 
   assert {
     condition = toset(keys(google_monitoring_alert_policy.this)) == toset([
-      "webhook_failures", "sweep_lag", "outbox_age", "verify_differences", "server_errors", "latency_p99", "uptime",
+      "webhook_failures", "webhook_refusals", "sweep_lag", "outbox_age", "verify_differences", "server_errors", "latency_p99", "uptime",
     ])
     error_message = "What is watched is what was agreed."
   }
@@ -334,13 +334,21 @@ run "the_front_is_guarded_and_watched" {
   }
 
   assert {
+    condition = (
+      [for condition in google_monitoring_alert_policy.this["webhook_failures"].conditions : condition.condition_threshold[0].threshold_value] == [0, 0] &&
+      google_monitoring_alert_policy.this["webhook_refusals"].conditions[0].condition_threshold[0].threshold_value >= 100
+    )
+    error_message = "One genuine notification that fails is told; what anybody can send is not, until it is a flood."
+  }
+
+  assert {
     condition     = length(google_monitoring_alert_policy.this["sweep_lag"].conditions) == 2
     error_message = "Silence is told, too."
   }
 
   assert {
     condition = alltrue([
-      for name in [for alert in values(local.alerts) : regexall("user/(faregate/[a-z_]+)", alert.filter)[0][0] if strcontains(alert.filter, "user/")] :
+      for name in [for alert in concat(values(local.alerts), flatten(values(local.besides))) : regexall("user/(faregate/[a-z_]+)", alert.filter)[0][0] if strcontains(alert.filter, "user/")] :
       contains([
         for metric in concat(values(google_logging_metric.counted), values(google_logging_metric.health), [google_logging_metric.latency]) : metric.name
       ], name)

@@ -13,7 +13,7 @@ from infra.local.template import Database
 FOLDER = paths.ROOT / "infra" / "runbooks"
 TERRAFORM = paths.ROOT / "terraform"
 ALERTS = (
-    *("webhook_failures", "sweep_lag", "outbox_age", "verify_differences"),
+    *("webhook_failures", "webhook_refusals", "sweep_lag", "outbox_age", "verify_differences"),
     *("server_errors", "latency_p99", "budget", "uptime"),
 )
 DRILLS = ("restore_drill", "key_rotation")

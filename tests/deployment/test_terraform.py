@@ -311,6 +311,36 @@ def test_metrics_are_made_of_what_functions_log(checked: Checked) -> None:
     assert 'log("INFO", "health"' in report
 
 
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [
+        (200, set()),
+        (400, {"refusals"}),
+        (413, {"refusals"}),
+        (500, {"failures"}),
+        (503, {"failures"}),
+    ],
+)
+def test_what_anybody_can_send_is_not_counted_as_a_failure_of_stripes(
+    checked: Checked, status: int, counted: set[str]
+) -> None:
+    """Without Stripe's signature the function answers 4xx, and asks nobody else."""
+    filters = {
+        each.key.removeprefix("webhook_"): each.values["filter"]
+        for each in checked.of("logging_metric", "counted")
+        if each.key.startswith("webhook_")
+    }
+    assert set(filters) == {"failures", "refusals"}
+    assert counted == {
+        name
+        for name, text in filters.items()
+        if all(
+            status >= int(limit) if sign == ">=" else status < int(limit)
+            for sign, limit in re.findall(r"[sS]tatus(>=|<)(\d+)", text)
+        )
+    }
+
+
 # ---- environments -------------------------------------------------------------------------------
 
 
