@@ -3505,7 +3505,7 @@ create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspac
 grant execute on routine api.attach_storage(jsonb,uuid,uuid) to faregate_functions, service_role;
 
 -- Holds a customer's money for usage to come.
-create function api.authorize_usage(p_caller jsonb, p_usage jsonb, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '5eaa01ff2907de07137bf99e907be191';
+create function api.authorize_usage(p_caller jsonb, p_usage jsonb, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '34bdf5dfba584c63b8d6d6fb3a467507';
 grant execute on routine api.authorize_usage(jsonb,jsonb,integer,text) to faregate_functions, service_role;
 
 -- Buys a space for the caller's organization.
@@ -3517,7 +3517,7 @@ create function api.capture_hold(p_caller jsonb, p_organization_id uuid, p_hold_
 grant execute on routine api.capture_hold(jsonb,uuid,uuid,bigint,boolean,text) to faregate_functions, service_role;
 
 -- Records and charges what was really used of what was authorized.
-create function api.capture_usage(p_caller jsonb, p_organization_id uuid, p_authorization_id uuid, p_usage jsonb, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '382b298f37fe2b1357ad25c05cd63d7c';
+create function api.capture_usage(p_caller jsonb, p_organization_id uuid, p_authorization_id uuid, p_usage jsonb, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '5b71bbc3576a1372042450bf72a95825';
 grant execute on routine api.capture_usage(jsonb,uuid,uuid,jsonb,text) to faregate_functions, service_role;
 
 -- Charges a usage event that could not be rated when it came, for an operator.
@@ -3546,7 +3546,7 @@ create function api.compare_stripe(p_reconciliation_id uuid, p_page jsonb, p_liv
 grant execute on routine api.compare_stripe(uuid,jsonb,boolean) to faregate_functions, service_role;
 
 -- Gives a customer promotional credits, for an operator.
-create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_note text, p_priority smallint, p_effective_at timestamp with time zone, p_expires_at timestamp with time zone, p_idempotency_key text) returns TABLE(credit_grant api.grants, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '7947edad1f97a3831f4059170073e442';
+create function api.create_grant(p_caller jsonb, p_organization_id uuid, p_amount_micros bigint, p_note text, p_priority smallint, p_effective_at timestamp with time zone, p_expires_at timestamp with time zone, p_idempotency_key text) returns TABLE(credit_grant api.grants, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '71b780e9208fd99f116966f2b21b8c73';
 grant execute on routine api.create_grant(jsonb,uuid,bigint,text,smallint,timestamp with time zone,timestamp with time zone,text) to faregate_functions, service_role;
 
 -- Invites an address to an organization, in place of an open invitation of the same address.
@@ -3626,7 +3626,7 @@ create function api.dismiss_usage_review(p_caller jsonb, p_organization_id uuid,
 grant execute on routine api.dismiss_usage_review(jsonb,uuid,uuid) to faregate_functions, service_role;
 
 -- Tells what a quantity of a SKU costs the caller now, and whether the balance covers it.
-create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric) returns TABLE(sku text, unit text, quantity numeric, unit_price_micros bigint, cost_micros bigint, available_micros bigint, affordable boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9dfc8e65b540744731919f57967e4641';
+create function api.estimate_cost(p_caller jsonb, p_sku text, p_quantity numeric) returns TABLE(sku text, unit text, quantity numeric, unit_price_micros bigint, cost_micros bigint, available_micros bigint, affordable boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '9e398c1b03da568319a3facd0349ddc1';
 grant execute on routine api.estimate_cost(jsonb,text,numeric) to faregate_functions, service_role;
 
 -- Tells what a session would cost and how long the balance would last.
@@ -3766,7 +3766,7 @@ create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
 -- Records, rates and charges up to 1000 usage events, or corrects some.
-create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '937d659f1c3f8d3a73e83898630229f6';
+create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1ea58442c537e5daf382386f430d7b55';
 grant execute on routine api.ingest_usage(jsonb,jsonb,boolean) to faregate_functions, service_role;
 
 -- Lists the events that a backfill could not record.
@@ -4072,7 +4072,7 @@ create function api.start_folding() returns SETOF timestamp with time zone langu
 grant execute on routine api.start_folding() to faregate_functions, service_role;
 
 -- Turns scheduled grants whose time has come into money, for the cron.
-create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b37341b1d63ce363366bbc95f330d7bf';
+create function api.start_grants(p_limit integer) returns TABLE(started integer, more boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'e07c9eabecc2c23bb2647d5e81f2683f';
 grant execute on routine api.start_grants(integer) to faregate_functions, service_role;
 
 -- Begins a run of an identity's task and tells it what to do.
@@ -4213,7 +4213,7 @@ create function billing.claim_organization(p_organization_id uuid, p_user_id uui
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
 
-create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as 'a0d972656fa8e23b91f72e8aa94de72a';
+create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as '89ed6cf381ee86ec26e9214fed57d3f0';
 
 create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) returns SETOF billing.disagreement language plpgsql stable set search_path=pg_catalog, pg_temp as '811d044a24d5ec9b2b994979e31afac0';
 
@@ -4351,7 +4351,7 @@ create function billing.grant_registration_bonus(p_organization_id uuid, p_plan_
 
 create function billing.has_ended(p_status billing.storage_status) returns boolean language sql immutable as 'b53b194c20fa8044cdf26ed04539efb6';
 
-create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'aef45b96a287c24fa328768d5323b51c';
+create function billing.has_room(p_organization_id uuid, p_amount_micros bigint) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'd6f8084c108105da9d3d05a55cc8a695';
 
 create function billing.has_spent_cap(p_organization_id uuid, p_passport_id uuid, p_now timestamp with time zone) returns boolean language plpgsql stable set search_path=pg_catalog, pg_temp as '2b521d0f1600f2c428f897a9c2d5a257';
 
@@ -4371,6 +4371,8 @@ grant execute on routine billing.is_consumption(billing.reason) to authenticated
 create function billing.is_policy_match(p_match jsonb) returns boolean language plpgsql immutable parallel safe set search_path=pg_catalog, pg_temp as '200d62016aadf1b4c83570a4b61cb11d';
 
 create function billing.keep_an_owner(p_organization_id uuid, p_member_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'adec24f62aa0b3c90c2655bb7fdfa486';
+
+create function billing.largest_amount() returns bigint language sql immutable parallel safe as 'ec06c241c4ab5b31cac6c2c166fa01e4';
 
 create function billing.last_transfer_before(p_organization_id uuid, p_at timestamp with time zone) returns bigint language plpgsql stable set search_path=pg_catalog, pg_temp as 'fc746f647ad648e8bf19788aa1929792';
 
@@ -4437,6 +4439,8 @@ create function billing.notify(p_organization_id uuid, p_kind text, p_detail jso
 create function billing.now() returns timestamp with time zone language sql parallel safe as '94fc2f526401760006cf0a2bd7692e58';
 grant execute on routine billing.now() to authenticated, faregate_reader;
 
+create function billing.oldest_usage() returns timestamp with time zone language sql as '8c24c5babac3b92e13f356aeface7cd0';
+
 create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind billing.hold_kind, p_amount_micros bigint, p_expires_at timestamp with time zone, p_is_final boolean, p_due_at timestamp with time zone) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7a16b0bb1abc91f994af9be68c0467ce';
 
 create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
@@ -4482,9 +4486,9 @@ create function billing.read_registration(p_organization_id uuid, p_passport api
 create function billing.readable(p_permission text) returns SETOF uuid language plpgsql stable security definer set search_path=pg_catalog, pg_temp as '1837b95de2992c371ff725f667a77208';
 grant execute on routine billing.readable(text) to authenticated, faregate_reader;
 
-create function billing.record_backfill(p_backfill billing.backfills) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '478d041caf8e32f22d19dccbdd6425ae';
+create function billing.record_backfill(p_backfill billing.backfills) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'a000cff58123951229b953c061ee7fc6';
 
-create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as 'e015e2dd7acb25d2c4405013f77da27c';
+create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone, p_is_owed boolean) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '5ac9577d0f6b6ec4ac356c7d8e2cfba5';
 
 create function billing.refilled(p_policy billing.policies, p_tokens numeric, p_refilled_at timestamp with time zone, p_now timestamp with time zone) returns numeric language sql immutable parallel safe as '5b4a976fdfd734c48f31214c767f89e4';
 
@@ -4536,6 +4540,8 @@ create function billing.require_status(p_storage billing.storage, p_statuses bil
 
 create function billing.require_tier_or_preset(p_tier text, p_preset text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7957191bb21ea02656ebfc1f934189f6';
 
+create function billing.required_micros(p_price_usd numeric) returns bigint language sql immutable parallel safe as 'aef7756ddc4d0fd162f0e921ec20f44a';
+
 create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2926132b740d3e064e0e30a6a2a428bd';
 
 create function billing.return_usage(p_organization_id uuid, p_amount_micros bigint, p_sequences bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6974143080d737c1a8e104207c96aa74';
@@ -4571,7 +4577,7 @@ create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids
 
 create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '19c157791b95bdcf26e0678230ebef00';
 
-create function billing.settle_usage(p_organization_id uuid, p_price_usd numeric, p_sequences bigint[]) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '0ef9f207360e7e2f10b3260775fb6851';
+create function billing.settle_usage(p_organization_id uuid, p_price_usd numeric, p_sequences bigint[]) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '175f779625c9ca1b0d6c6cc2b98cb776';
 
 create function billing.start_clones(p_organization_id uuid, p_storage_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '494e9a3606be083baf874017c52f9e21';
 
@@ -4625,7 +4631,7 @@ create function billing.tiers_of_correction(p_event billing.usage_events, p_was 
 
 create function billing.top_up_bonus(p_amount_micros bigint) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '999f41b6188bc0b563813b4892ccf03a';
 
-create function billing.try_usage(p_rated billing.rated_usage) returns text language plpgsql set search_path=pg_catalog, pg_temp as '1b55d1e297e5a8e647b7693d57cef1cd';
+create function billing.try_usage(p_rated billing.rated_usage) returns text language plpgsql set search_path=pg_catalog, pg_temp as '11c65b22691f950b9f4c129e08c420fc';
 
 create function billing.usage_after(p_month date, p_organization_id uuid, p_id uuid, p_limit integer) returns SETOF billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set enable_seqscan=off set enable_bitmapscan=off as 'b3201b6d73cd2d055ad360d4f2f804ec';
 
@@ -4681,7 +4687,7 @@ create function ops.age_seconds(p_at timestamp with time zone) returns bigint la
 
 create function ops.day(p_at timestamp with time zone) returns date language sql immutable parallel safe as '1704f872df9ab5004833db9ecb6025d7';
 
-create function ops.due_work() returns TABLE(schedule text, waits_for text, waiting bigint, due_at timestamp with time zone) language plpgsql stable set search_path=pg_catalog, pg_temp as '2dcc3d3ad73d6c527bca217eac0019ba';
+create function ops.due_work() returns TABLE(schedule text, waits_for text, waiting bigint, due_at timestamp with time zone) language plpgsql stable set search_path=pg_catalog, pg_temp as '1d044ba1bda05394af4e008aae928038';
 
 create function ops.revenue_kind(p_account billing.account) returns text language sql immutable parallel safe as 'fe4c18201cd99446e3d99e95dd343af5';
 

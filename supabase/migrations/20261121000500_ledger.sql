@@ -43,6 +43,22 @@ create type billing.reason as enum (
 );
 comment on type billing.reason is 'What a transfer is for.';
 
+-- billing.largest_amount: a billion dollars, in µ$: no more moves at once, is in a wallet, or is
+-- owed for usage, so that sums stay far from the end of a bigint.
+create function billing.largest_amount()
+returns bigint
+language sql
+immutable parallel safe
+return 1000000000000000;
+
+-- billing.required_micros: a price in whole µ$, for whoever is told what is missing: where it is
+-- more than any wallet holds, a number still.
+create function billing.required_micros(p_price_usd numeric)
+returns bigint
+language sql
+immutable parallel safe
+return least(ceil(p_price_usd * 1000000), 9000000000000000000)::bigint;
+
 create type billing.grant_category as enum ('promotional', 'paid');
 
 -- A domain, where a column allows it: Postgres reads a CHECK anew for each statement, and on the
@@ -315,7 +331,7 @@ as $$
 begin
     perform from billing.wallets as w
     where w.organization_id = p_organization_id
-        and w.settled_micros + p_amount_micros <= 1000000000000000
+        and w.settled_micros + p_amount_micros <= billing.largest_amount()
     for no key update;
     return found;
 end

@@ -104,7 +104,7 @@ begin
         raise exception using errcode = 'FG404', message = 'sku_not_found';
     end if;
     v_cost_micros := round(v_price.price_micros * p_quantity);
-    if v_cost_micros > 1000000000000000 then
+    if v_cost_micros > billing.largest_amount() then
         raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
     end if;
     return query

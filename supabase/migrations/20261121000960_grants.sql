@@ -103,7 +103,7 @@ begin
     end if;
     perform billing.find_customer(p_organization_id);
     perform billing.lock_organization(p_organization_id);
-    if p_amount_micros not between 1 and 1000000000000000 then
+    if p_amount_micros not between 1 and billing.largest_amount() then
         raise exception using errcode = 'FG400', message = 'amount_out_of_bounds';
     end if;
     if p_expires_at <= greatest(v_now, p_effective_at) then
@@ -189,7 +189,7 @@ begin
             inner join billing.wallets as w on w.organization_id = g.organization_id
             where g.sequence is null
                 and g.effective_at <= v_now
-                and w.settled_micros + g.amount_micros <= 1000000000000000
+                and w.settled_micros + g.amount_micros <= billing.largest_amount()
             order by g.effective_at
             limit p_limit
             for no key update of g skip locked

@@ -141,6 +141,13 @@ begin
 end
 $$;
 
+-- billing.oldest_usage: when the oldest usage occurred that can still be reported otherwise than by
+-- a backfill.
+create function billing.oldest_usage()
+returns timestamptz
+language sql
+return billing.now() - interval '35 days';
+
 -- billing.create_usage_months: make the partitions of so many months, where they are missing.
 create procedure billing.create_usage_months(p_first date, p_months integer)
 language plpgsql
@@ -277,14 +284,18 @@ $$;
 -- many were recorded, what became of those of which there is more to say, and what is to be done:
 -- one debit a wallet with what is left of a µ$ (0 or more, below 1), in the order of their
 -- organizations, and for whom how much of it is not there and becomes a debt, or below 0 how much
--- is given back. p_first_at: none may be older; null: they may be of any age, and neither money nor
--- a limit refuses any: the caller looks at what is owed then.
+-- is given back. p_first_at: none may be older; null: they may be of any age. p_is_owed: they have
+-- happened, so neither money nor a limit refuses any: what is not there is owed, up to the largest
+-- amount that a transfer can have.
 --
 -- Its settings hold for whatever it calls, too: so it moves no money itself.
 --
 -- Locks   nothing new: the caller has locked the wallets.
 create function billing.record_usage(
-    p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamptz
+    p_rated billing.rated_usage[],
+    p_organization_ids uuid[],
+    p_first_at timestamptz,
+    p_is_owed boolean
 )
 returns table (
     accepted integer,
@@ -365,8 +376,7 @@ begin
                 when k.fingerprint is not null then 'event_conflict'
                 when r.first_index < e.index then 'repeated'
                 when e.closed_at is not null then 'organization_closed'
-                when l.organization_id is not null and p_first_at is not null
-                    then 'feature_not_granted'
+                when l.organization_id is not null and not p_is_owed then 'feature_not_granted'
                 when e.occurred_at < p_first_at then 'too_late'
                 when e.occurred_at > v_now + interval '5 minutes' then 'in_the_future'
             end as refusal
@@ -445,15 +455,18 @@ begin
         select a.organization_id, a.available_micros, a.debt_micros, a.usage_remainder_usd
         from wanted as n
         inner join accounts as a on a.organization_id = n.organization_id
-        where p_first_at is not null
-            and (
+        where floor((a.usage_remainder_usd + n.price_usd) * 1000000)
+            > a.available_micros
+            + case when p_is_owed then billing.largest_amount() - a.debt_micros else 0 end
+            or not p_is_owed and (
                 a.debt_micros > 0
-                or floor((a.usage_remainder_usd + n.price_usd) * 1000000) > a.available_micros
                 or a.organization_id in (select c.organization_id from crowded as c)
             )
     ),
     refused as materialized (
-        select u.index, u.refusal
+        select
+            u.index,
+            case when p_is_owed then 'debt_too_large' else u.refusal end as refusal
         from short as s
         inner join (
             select
@@ -462,7 +475,10 @@ begin
                 array_agg(c.full_price_usd order by c.index) as prices_usd,
                 array_agg(case when c.is_tiered then c.usage_rate_id end order by c.index)
                     as tiered_ids,
-                array_agg(c.allow_debt_micros order by c.index) as allow_debt_micros
+                array_agg(
+                    case when p_is_owed then billing.largest_amount() else c.allow_debt_micros end
+                    order by c.index
+                ) as allow_debt_micros
             from priced as c
             where c.review is null
                 and c.organization_id in (select k.organization_id from short as k)
@@ -481,7 +497,7 @@ begin
         left join (
             select l.organization_id, array_agg(l order by l.number) as limits
             from unnest(v_limits) as l
-            where l.id is not null
+            where l.id is not null and not p_is_owed
             group by l.organization_id
         ) as l on l.organization_id = s.organization_id
         cross join lateral unnest(
@@ -512,10 +528,7 @@ begin
                 a.available_micros,
                 a.last_sequence,
                 a.usage_remainder_usd + s.price_usd as due_usd,
-                -- More than any wallet holds, and a number still.
-                least(
-                    floor((a.usage_remainder_usd + s.price_usd) * 1000000), 9000000000000000000
-                )::bigint as due_micros
+                floor((a.usage_remainder_usd + s.price_usd) * 1000000)::bigint as due_micros
             from (
                 select d.organization_id, sum(d.full_price_usd) as price_usd
                 from decided as d
@@ -815,7 +828,7 @@ begin
     into strict
         accepted, outcomes, v_debits, v_remainders_usd, v_owing_ids, v_owed_micros
     from billing.record_usage(
-        v_rated, v_organization_ids, billing.now() - interval '35 days'
+        v_rated, v_organization_ids, billing.oldest_usage(), false
     ) as r;
     perform billing.settle_batch(v_debits, v_remainders_usd, v_owing_ids, v_owed_micros);
     if v_corrections is not null then

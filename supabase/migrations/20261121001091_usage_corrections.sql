@@ -157,6 +157,7 @@ $$;
 -- or give money back, where the price is negative. Whole µ$ move, what is left of one stays on the
 -- wallet. Returns the number of the first transfer; null: there is none.
 --
+-- Raises  FG402 insufficient_credits, FG402 debt_outstanding  so much cannot be owed
 -- Locks   the wallet.
 create function billing.settle_usage(
     p_organization_id uuid, p_price_usd numeric, p_sequences bigint[]
@@ -176,6 +177,11 @@ begin
     where w.organization_id = p_organization_id
     for no key update;
     v_due_usd := v_wallet.usage_remainder_usd + p_price_usd;
+    if v_due_usd * 1000000 > billing.largest_amount() then
+        perform billing.refuse_short_money(
+            p_organization_id, billing.required_micros(p_price_usd)
+        );
+    end if;
     v_due_micros := floor(v_due_usd * 1000000)::bigint;
     v_paid_micros := least(v_due_micros, v_wallet.settled_micros - v_wallet.held_micros);
     update billing.wallets as w

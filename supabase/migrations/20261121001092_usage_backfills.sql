@@ -544,7 +544,7 @@ begin
             from unnest(v_rated) as r
             where not exists (select from unnest(v_known) as k where k.index = r.index)
         ),
-        v_ids, null
+        v_ids, null, true
     ) as r;
     perform billing.settle_batch(
         v_result.debits, v_result.remainders_usd, v_result.owing_ids, v_result.owed_micros

@@ -237,7 +237,7 @@ begin
     begin
         select r.outcomes into strict v_outcomes
         from billing.record_usage(
-            array[p_rated], array[p_rated.organization_id], p_rated.occurred_at
+            array[p_rated], array[p_rated.organization_id], p_rated.occurred_at, false
         ) as r;
         raise exception using errcode = 'triggered_action_exception';
     exception
@@ -297,8 +297,7 @@ begin
         v_now
     ) as r;
     v_price_usd := billing.price_usage(v_rated);
-    -- At most what is more than any wallet holds, and a number still.
-    v_max_micros := greatest(least(ceil(v_price_usd * 1000000), 9000000000000000000), 0);
+    v_max_micros := greatest(billing.required_micros(v_price_usd), 0);
     v_reason := billing.try_usage(v_rated);
     if v_reason = 'organization_closed' then
         raise exception using errcode = 'FG409', message = 'organization_closed';
@@ -357,7 +356,9 @@ comment on function api.authorize_usage is 'Holds a customer''s money for usage 
 -- api.capture_usage: record what was really used, charge it, and give back what else was held.
 -- p_usage {provider_id, model, passport_id, quantities, occurred_at}: what it does not say is as it
 -- was authorized. The call has happened, so neither limits nor money refuse it: what the money does
--- not cover is owed. Where its event came already, it is not charged again.
+-- not cover is owed. Where its event came already, it is not charged again. It may have occurred
+-- when any event may: not only since it was authorized, because a gateway whose clock is behind
+-- would have made a call then that nobody pays; and whoever captures could send an event as well.
 --
 -- Raises  FG404 authorization_not_found, FG409 hold_closed, FG409 idempotency_conflict
 --         FG409 usage_refused  detail: reason, as of an event
@@ -404,7 +405,9 @@ begin
         billing.now()
     ) as r;
     select r.* into strict v_recorded
-    from billing.record_usage(array[v_rated], array[p_organization_id], null) as r;
+    from billing.record_usage(
+        array[v_rated], array[p_organization_id], billing.oldest_usage(), true
+    ) as r;
     if v_recorded.outcomes[1].status = 'rejected' then
         raise exception using
             errcode = 'FG409',

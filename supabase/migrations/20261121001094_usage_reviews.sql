@@ -115,7 +115,7 @@ begin
         );
         if v_reason is not null then
             perform billing.refuse_short_money(
-                p_organization_id, least(ceil(v_price_usd * 1000000), 9000000000000000000)::bigint
+                p_organization_id, billing.required_micros(v_price_usd)
             );
         end if;
         update billing.usage_events as e

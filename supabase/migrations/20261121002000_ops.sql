@@ -797,7 +797,7 @@ begin
     inner join billing.wallets as w on w.organization_id = g.organization_id
     where g.sequence is null
         and g.effective_at <= v_now
-        and w.settled_micros + g.amount_micros <= 1000000000000000
+        and w.settled_micros + g.amount_micros <= billing.largest_amount()
     union all
     select 'reconcile', 'the daily run', count(*), min(d.due_at)
     from (

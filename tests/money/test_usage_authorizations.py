@@ -56,6 +56,20 @@ def _capture(meter: Meter, asked: Row, images: float, own: Ledger | None = None)
     return answer
 
 
+def _capture_reason(meter: Meter, asked: Row, images: float, **said: Any) -> str:  # noqa: ANN401  any JSON
+    """Have a capture be refused; give why."""
+    with pytest.raises(RefusedError, match="usage_refused") as refused:
+        meter.ledger.call_one(
+            "capture_usage",
+            caller=meter.operator.caller,
+            organization_id=asked["organization_id"],
+            authorization_id=asked["id"],
+            usage={"quantities": {"images": images}} | said,
+            idempotency_key=f"capture-{next(_keys)}",
+        )
+    return str(refused.value.detail["reason"])
+
+
 def _release(meter: Meter, asked: Row, own: Ledger | None = None) -> Row:
     answer: Row = (own or meter.ledger).call_one(
         "release_usage",
@@ -130,6 +144,53 @@ def test_calls_at_once_hold_no_more_than_there_is(
     assert ended == {"done": 5, "insufficient_credits": 5}
     assert ledger.wallet(customer)["settled_micros"] == 0
     assert ledger.wallet(customer)["debt_micros"] == 0
+
+
+@pytest.mark.parametrize("images", [10**12, 10**15, 10**24])
+def test_what_no_ledger_can_hold_is_not_captured(
+    meter: Meter, customer: Customer, ledger: Ledger, images: int
+) -> None:
+    meter.rate({"images": "1000.000001"}, organization_id=customer.id, feature="draw")
+    asked = _authorize(meter, customer, 0)
+    assert _capture_reason(meter, asked, images) == "debt_too_large"
+    # Nothing was given back or recorded: what was really used can be said.
+    assert Decimal(_capture(meter, asked, 1)["price_usd"]) == Decimal("1000.000001")
+    owed = 1_000_000_001 - REGISTRATION_BONUS
+    assert ledger.wallet(customer)["debt_micros"] == owed
+    assert ledger.differences(customer.id) == []
+
+
+def test_the_largest_debt_is_owed_and_no_more(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    meter.rate({"images": "1"}, organization_id=customer.id, feature="draw")
+    first, second = (_authorize(meter, customer, 0) for _ in range(2))
+    assert _capture_reason(meter, first, 10**9 + 6) == "debt_too_large"
+    _capture(meter, first, 10**9 + 5)
+    assert ledger.wallet(customer)["debt_micros"] == 10**15
+    assert _capture_reason(meter, second, 1) == "debt_too_large"
+    assert ledger.differences(customer.id) == []
+
+
+def test_a_capture_is_of_a_time_that_an_event_may_be_of(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    ledger.pin_clock()
+    meter.rate({"images": "0.2"}, organization_id=customer.id, effective_at="2026-12-20T00:00:00Z")
+    asked = _authorize(meter, customer, 5)
+    late, soon = "2026-11-26T23:59:59Z", "2027-01-01T00:05:01Z"
+    assert _capture_reason(meter, asked, 5, occurred_at=late) == "too_late"
+    assert _capture_reason(meter, asked, 5, occurred_at=soon) == "in_the_future"
+    answer = ledger.call_one(
+        "capture_usage",
+        caller=meter.operator.caller,
+        organization_id=customer.id,
+        authorization_id=asked["id"],
+        usage={"occurred_at": "2026-11-27T00:00:00Z"},
+        idempotency_key="capture",
+    )
+    # At the price of its own time.
+    assert Decimal(answer["usage_authorization"]["price_usd"]) == Decimal("0.5")
 
 
 STEPS = st.lists(

@@ -227,7 +227,8 @@ async def capture_usage(
     """Record what was really used as an event, charge it, give the rest back. Needs `admin`.
 
     The call has happened: it is charged even if it came to more than was held, and what the money
-    does not cover is owed. Where its event was reported already, it is not charged again.
+    does not cover is owed; more than a billion dollars nobody owes (`debt_too_large`). It occurred
+    when any event may have. Where its event was reported already, it is not charged again.
     """
     usage = request.row()
     row = await database.call_one(
