@@ -4488,7 +4488,7 @@ grant execute on routine billing.readable(text) to authenticated, faregate_reade
 
 create function billing.record_backfill(p_backfill billing.backfills) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as 'a000cff58123951229b953c061ee7fc6';
 
-create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone, p_is_owed boolean) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '5ac9577d0f6b6ec4ac356c7d8e2cfba5';
+create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone, p_is_owed boolean) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '2b6f7ea153fc132c89104e7505f71f1b';
 
 create function billing.refilled(p_policy billing.policies, p_tokens numeric, p_refilled_at timestamp with time zone, p_now timestamp with time zone) returns numeric language sql immutable parallel safe as '5b4a976fdfd734c48f31214c767f89e4';
 

@@ -366,6 +366,22 @@ begin
         group by e.organization_id, e.source, e.event_id
         having count(*) > 1
     ),
+    -- Passports that the organization never had: one that is revoked is its own still.
+    strangers as materialized (
+        select n.organization_id, n.passport_id
+        from (
+            select distinct e.organization_id, e.passport_id
+            from events as e
+            where e.passport_id is not null
+        ) as n
+        left join lateral (
+            select c.id
+            from billing.passports as c
+            where c.organization_id = n.organization_id and c.id = n.passport_id
+            limit 1 -- noqa: AM09
+        ) as p on true
+        where p.id is null
+    ),
     checked as materialized (
         select
             e.*,
@@ -376,6 +392,7 @@ begin
                 when k.fingerprint is not null then 'event_conflict'
                 when r.first_index < e.index then 'repeated'
                 when e.closed_at is not null then 'organization_closed'
+                when s.passport_id is not null then 'passport_not_found'
                 when l.organization_id is not null and not p_is_owed then 'feature_not_granted'
                 when e.occurred_at < p_first_at then 'too_late'
                 when e.occurred_at > v_now + interval '5 minutes' then 'in_the_future'
@@ -393,6 +410,8 @@ begin
                 and c.event_id = e.event_id
             limit 1 -- noqa: AM09
         ) as k on true
+        left join strangers as s
+            on s.organization_id = e.organization_id and s.passport_id = e.passport_id
         left join limits as l
             on l.organization_id = e.organization_id
             and l.feature_id = e.feature

@@ -96,7 +96,12 @@ def used(
         usage,
         operator,
         _event(customer),
-        _event(customer, **acme, passport_id=ABSENT, feature="chat"),
+        _event(
+            customer,
+            **acme,
+            passport_id=platform.passport_id(customer.passport),
+            feature="chat",
+        ),
         _event(customer, quantities={"images": 1.5}),
         _event(customer, **acme, occurred_at=earlier, source="=1+1"),
         _event(customer, provider="acme", model="unheard of"),
@@ -251,7 +256,8 @@ def test_history_is_filtered(client: Client, used: Organization, platform: Platf
     assert found(**{"from": yesterday}, to=yesterday) == 0
     assert found(feature="chat") == 1
     assert found(model="m") == 2
-    assert found(passport_id=ABSENT) == 1
+    assert found(passport_id=platform.passport_id(used.passport)) == 1
+    assert found(passport_id=ABSENT) == 0
     assert found(model="m", feature="images", to=yesterday) == 1
 
 

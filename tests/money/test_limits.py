@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -320,6 +321,28 @@ def test_a_passports_cap_is_its_own(meter: Meter, customer: Customer) -> None:
     assert asked["is_allowed"]
     with pytest.raises(RefusedError, match="passport_not_found"):
         cap(meter, meter.ledger.register(), 1, passport_id=mine)
+
+
+def test_no_event_evades_a_passports_cap_under_a_name_that_is_not_its_organizations(
+    meter: Meter, customer: Customer
+) -> None:
+    ledger = meter.ledger
+    mine, foreign = (passport_id(ledger, each) for each in (customer, ledger.register()))
+    cap(meter, customer, 50_000, passport_id=mine)
+    sent = [
+        images(customer, 1, passport_id=foreign),
+        images(customer, 1, passport_id=str(uuid4())),
+        images(customer, 1, passport_id=mine),
+        images(customer, 1),
+    ]
+    answer = meter.send(*sent)
+    assert reasons(answer) == dict.fromkeys((0, 1), "passport_not_found")
+    assert answer["accepted"] == 2
+    # One that is revoked is the organization's still: its calls may be told of later.
+    ledger.run("update billing.passports set revoked_at = now() where id = %s", mine)
+    assert reasons(meter.send(images(customer, 9, passport_id=mine))) == {0: "spend_cap_reached"}
+    assert meter.send(images(customer, 1, passport_id=mine))["accepted"] == 1
+    assert ledger.differences(customer.id) == []
 
 
 def test_of_two_caps_the_lower_counts_and_a_customer_changes_only_their_own(

@@ -117,6 +117,18 @@ def _insert(ledger: Ledger, customer: Customer, sign: int, said: Row) -> None:
     )
 
 
+def _add_passports(ledger: Ledger, customer: Customer) -> None:
+    ledger.run(
+        "insert into billing.passports"
+        " (organization_id, id, name, permissions, key_hash, key_prefix, created_by)"
+        " select %s, p.id, 'One more', array['read'], sha256(gen_random_uuid()::text::bytea),"
+        " 'fg_live_test', 'operator'"
+        " from unnest(%s::uuid[]) as p (id)",
+        customer.id,
+        list(_PASSPORTS[1:]),
+    )
+
+
 _EVENTS = st.fixed_dictionaries(
     {
         "who": st.integers(0, 2),
@@ -148,6 +160,8 @@ def test_a_report_is_the_sum_of_all_events(
     ledger: Ledger, meter: Meter, steps: list[list[Row] | tuple[int, int]]
 ) -> None:
     customers = [ledger.register() for _ in range(3)]
+    for customer in customers:
+        _add_passports(ledger, customer)
     now = datetime.now(UTC)
     for step in steps:
         if isinstance(step, tuple):
