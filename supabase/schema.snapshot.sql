@@ -434,7 +434,7 @@ create view api.backfills (
     status billing.backfill_status, -- open: events are staged. closed: they are recorded. reverted: they are dropped, or count no more.
     staged integer, -- How many events were staged.
     recorded integer, -- How many of them were new when it was closed.
-    amended integer, -- How many were known with other quantities.
+    amended integer, -- How many were known otherwise.
     unchanged integer, -- How many were known as they are.
     voided integer, -- How many that it did not name were voided.
     rejected integer, -- How many could not be recorded.
@@ -1580,7 +1580,7 @@ create table billing.backfills (
     status billing.backfill_status not null default 'open'::billing.backfill_status, -- open: events are staged. closed: they are recorded. reverted: they are dropped, or count no more.
     staged integer not null default 0, -- How many events were staged.
     recorded integer not null default 0, -- How many of them were new when it was closed.
-    amended integer not null default 0, -- How many were known with other quantities.
+    amended integer not null default 0, -- How many were known otherwise.
     unchanged integer not null default 0, -- How many were known as they are.
     voided integer not null default 0, -- How many that it did not name were voided.
     rejected integer not null default 0, -- How many could not be recorded.
@@ -4153,7 +4153,7 @@ create function billing.add_usage_rate(p_rate billing.usage_rates, p_prices json
 
 create function billing.affordable_seconds(p_hourly_price_micros bigint, p_amount_micros bigint) returns bigint language sql immutable parallel safe as '2a40d6ee2b4e0460ede59464cde8886e';
 
-create function billing.amend_usage(p_backfill billing.backfills, p_rated billing.rated_usage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '52ae39ca921fc5af5d13870682f34edf';
+create function billing.amend_usage(p_backfill billing.backfills, p_rated billing.rated_usage) returns void language plpgsql set search_path=pg_catalog, pg_temp as '5f4e68a3cb6ca6e70fdce0d44fb33873';
 
 create function billing.apply_checkout(p_type text, p_checkout jsonb, p_top_up billing.top_ups) returns billing.payment_outcome language plpgsql set search_path=pg_catalog, pg_temp as '389324a6cf5447d549931df5f79c226e';
 
@@ -4311,7 +4311,7 @@ create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.find_tariffs(p_groups billing.usage_group[], p_first_at timestamp with time zone, p_last_at timestamp with time zone) returns TABLE(number bigint, special_id uuid, plan_id text, feature text, provider_id text, model text, starts_at timestamp with time zone, ends_at timestamp with time zone, is_known boolean, provider_price_id uuid, request_cost_usd numeric, usage_rate_id uuid, request_price_usd numeric, markup numeric, may_be_below_cost boolean, is_tiered boolean, allow_debt_micros bigint) language plpgsql set search_path=pg_catalog, pg_temp as 'b92a0db0c0256c5b157317e7811ccaa6';
 
-create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp as 'cc32ded56b6e4da4c13aa221bdfa901d';
+create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'bc7cc9da48776075ae085a3950380b25';
 
 create function billing.find_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql stable set search_path=pg_catalog, pg_temp as 'fe4e3f8ca290c354bccccf5cc8287af0';
 
@@ -4542,11 +4542,13 @@ create function billing.require_tier_or_preset(p_tier text, p_preset text) retur
 
 create function billing.required_micros(p_price_usd numeric) returns bigint language sql immutable parallel safe as 'aef7756ddc4d0fd162f0e921ec20f44a';
 
+create function billing.restate_usage(p_event billing.usage_events, p_was billing.usage_total, p_rated billing.rated_usage) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c47c2291e6eb7bd0747f37090c2c389e';
+
 create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2926132b740d3e064e0e30a6a2a428bd';
 
 create function billing.return_usage(p_organization_id uuid, p_amount_micros bigint, p_sequences bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6974143080d737c1a8e104207c96aa74';
 
-create function billing.revert_event(p_backfill billing.backfills, p_event billing.backfill_events, p_actor text) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '46bdd3bcd7134c11352431a9097bbe92';
+create function billing.revert_event(p_backfill billing.backfills, p_event billing.backfill_events, p_actor text) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '2e74164d111e90fd44b0b55a2749e2a8';
 
 create function billing.revert_key(p_id uuid) returns text language sql immutable parallel safe as '6d4c4f8b4c2275190dc28832f3f133ab';
 
@@ -4664,9 +4666,11 @@ create function billing.verify_next(p_after uuid, p_is_full boolean) returns TAB
 
 create function billing.void_invitations() returns trigger language plpgsql security definer set search_path=pg_catalog, pg_temp as '9d0920ffb055212e6e77a807fcd176ab';
 
-create function billing.void_unnamed_usage(p_backfill billing.backfills) returns void language plpgsql set search_path=pg_catalog, pg_temp as '59709a448be205f8efe98046de54b61b';
+create function billing.void_unnamed_usage(p_backfill billing.backfills) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'e3f8151063be31414347cb0f2d044ee4';
 
 create function billing.window_cost(p_gb integer, p_gb_month_price_micros bigint, p_seconds integer) returns bigint language sql immutable parallel safe as '0a446b6d83990b999c54e625d60287ba';
+
+create function billing.with_words_of(p_event billing.usage_events, p_other billing.usage_events) returns billing.usage_events language plpgsql immutable set search_path=pg_catalog, pg_temp as '0199df430bc58ab500741e25d34b1bde';
 
 create function billing.withdraw_space(p_space_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '96cfa441c2d691f9119d8d08f1bad5b5';
 

@@ -401,12 +401,33 @@ comment on type billing.usage_correction is
 'What an event comes to instead of what it said; quantities null: it is void. Whatever else it says
 must be what the event said.';
 
--- billing.find_usage: the event of this name, nulls where there is none. A correction is none.
+-- billing.with_words_of: an event with what another one says of itself besides its quantities.
+create function billing.with_words_of(p_event billing.usage_events, p_other billing.usage_events)
+returns billing.usage_events
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    p_event.occurred_at := p_other.occurred_at;
+    p_event.feature := p_other.feature;
+    p_event.provider_id := p_other.provider_id;
+    p_event.model := p_other.model;
+    p_event.passport_id := p_other.passport_id;
+    return p_event;
+end
+$$;
+
+-- billing.find_usage: the event of this name, with the words that it was last stated with; nulls
+-- where there is none. A correction is none.
 create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text)
 returns billing.usage_events
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- As billing.sum_up_usage.
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_id uuid := (
@@ -417,10 +438,20 @@ declare
             and k.event_id = p_event_id
     );
     v_event billing.usage_events;
+    v_restated billing.usage_events;
 begin
     select e.* into v_event
     from billing.usage_events as e
     where e.organization_id = p_organization_id and e.id = v_id and e.corrects_id is null;
+    select e.* into v_restated
+    from billing.usage_events as e
+    where e.organization_id = p_organization_id and e.corrects_id = v_event.id and e.counted = 1
+    order by e.id desc
+    limit 1;
+    if found then
+        v_event := billing.with_words_of(v_event, v_restated);
+        v_event.quantities := v_restated.quantities;
+    end if;
     return v_event;
 end
 $$;

@@ -46,7 +46,7 @@ comment on column billing.backfills.status is
 more.';
 comment on column billing.backfills.staged is 'How many events were staged.';
 comment on column billing.backfills.recorded is 'How many of them were new when it was closed.';
-comment on column billing.backfills.amended is 'How many were known with other quantities.';
+comment on column billing.backfills.amended is 'How many were known otherwise.';
 comment on column billing.backfills.unchanged is 'How many were known as they are.';
 comment on column billing.backfills.voided is 'How many that it did not name were voided.';
 comment on column billing.backfills.rejected is 'How many could not be recorded.';
@@ -394,22 +394,38 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_events billing.usage_events[] := array(
-        select e
-        from billing.usage_events as e
-        where e.organization_id = p_backfill.organization_id
-            -- Nothing comes earlier than five minutes before it was used.
-            and e.id >= billing.first_id_of(p_backfill.starts_at - interval '5 minutes')
-            and e.occurred_at >= p_backfill.starts_at
-            and e.occurred_at < p_backfill.ends_at
-            and e.corrects_id is null
-            and e.review is null
+        select u
+        from (
+            -- What was stated in the time frame, first or again.
+            select e.id, e.corrects_id
+            from billing.usage_events as e
+            where e.organization_id = p_backfill.organization_id
+                -- Nothing comes earlier than five minutes before it was used.
+                and e.id >= billing.first_id_of(p_backfill.starts_at - interval '5 minutes')
+                and e.occurred_at >= p_backfill.starts_at
+                and e.occurred_at < p_backfill.ends_at
+                and e.counted = 1
+        ) as e
+        cross join lateral (
+            select o.source, o.event_id, o.review
+            from billing.usage_events as o
+            where o.organization_id = p_backfill.organization_id
+                and o.id = coalesce(e.corrects_id, e.id)
+            limit 1 -- noqa: AM09
+        ) as o
+        cross join lateral billing.find_usage(
+            p_backfill.organization_id, o.source, o.event_id
+        ) as u
+        where o.review is null
+            and u.occurred_at >= p_backfill.starts_at
+            and u.occurred_at < p_backfill.ends_at
             and not exists (
                 select
                 from billing.backfill_events as s
                 where s.organization_id = p_backfill.organization_id
                     and s.backfill_id = p_backfill.id
-                    and s.source = e.source
-                    and s.event_id = e.event_id
+                    and s.source = o.source
+                    and s.event_id = o.event_id
             )
         limit 5001 -- noqa: AM09
     );
@@ -438,7 +454,46 @@ begin
 end
 $$;
 
--- billing.amend_usage: what a backfill makes of an event that is known already.
+-- billing.restate_usage: have a backfill say what an event comes to, and with which words. Where it
+-- is other words, or other whether it says how many requests it was, it is two corrections: the
+-- event is voided as it was, and stated anew. p_was: what it came to before.
+--
+-- Locks   nothing new: the caller has locked the wallet.
+create function billing.restate_usage(
+    p_event billing.usage_events, p_was billing.usage_total, p_rated billing.rated_usage
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now billing.usage_events := billing.with_words_of(
+        p_event, jsonb_populate_record(null::billing.usage_events, to_jsonb(p_rated))
+    );
+    v_void billing.rated_usage;
+begin
+    if p_was.counted = 1 and (
+        v_now is distinct from p_event
+        or p_rated.quantities ? 'requests' <> (p_event.quantities ? 'requests')
+    ) then
+        v_void.source := p_rated.source;
+        v_void.event_id := p_rated.event_id;
+        v_void.fingerprint := p_rated.fingerprint;
+        v_void.quantities := '{}';
+        perform billing.add_correction(
+            p_event, p_was, v_void, billing.reprice_usage(p_event, p_was, v_void), null
+        );
+        p_was := row('{}', 0, 0, 0, null, false, null)::billing.usage_total;
+        p_rated.event_id := p_rated.event_id || ':restated';
+    end if;
+    perform billing.add_correction(
+        v_now, p_was, p_rated, billing.reprice_usage(v_now, p_was, p_rated), null
+    );
+end
+$$;
+
+-- billing.amend_usage: what a backfill makes of an event that is known already: nothing where it
+-- says the same.
 --
 -- Locks   nothing new: the caller has locked the wallet.
 create function billing.amend_usage(p_backfill billing.backfills, p_rated billing.rated_usage)
@@ -451,33 +506,51 @@ declare
         p_rated.organization_id, p_rated.source, p_rated.event_id
     );
     v_was billing.usage_total := billing.sum_up_usage(p_rated.organization_id, v_event.id);
+    v_source text := p_rated.source;
+    v_event_id text := p_rated.event_id;
+    v_is_changed boolean := (
+            p_rated.occurred_at, p_rated.feature, p_rated.provider_id, p_rated.model,
+            p_rated.passport_id
+        ) is distinct from (
+            v_event.occurred_at, v_event.feature, v_event.provider_id, v_event.model,
+            v_event.passport_id
+        )
+        or billing.subtract_usage(p_rated.quantities, v_was.quantities) <> '{}'
+        or v_was.counted = 0;
     v_reason text;
 begin
-    if v_was.quantities is distinct from p_rated.quantities or v_was.counted = 0 then
-        v_reason := billing.correct_event(
-            row(
-                0, p_rated.organization_id, billing.backfill_key(p_backfill.id),
-                coalesce(v_event.id::text, p_rated.event_id), p_rated.source, p_rated.event_id,
-                p_rated.occurred_at, p_rated.feature, coalesce(p_rated.provider_id, ''),
-                coalesce(p_rated.model, ''), p_rated.passport_id, p_rated.quantities
-            )::billing.usage_correction,
-            p_rated,
-            false
-        );
+    if v_is_changed then
+        v_reason := case
+            when v_event.id is null then 'event_not_found'
+            when v_event.review is not null then 'event_in_review'
+            when v_was.counted = 0 then 'event_voided'
+            when v_event.priced_by is not null then 'price_was_named'
+            when p_rated.review is not null then p_rated.review::text
+            when p_rated.passport_id is not null and not exists (
+                select
+                from billing.passports as p
+                where p.organization_id = p_rated.organization_id and p.id = p_rated.passport_id
+            ) then 'passport_not_found'
+        end;
+    end if;
+    if v_is_changed and v_reason is null then
+        p_rated.source := billing.backfill_key(p_backfill.id);
+        p_rated.event_id := v_event.id;
+        perform billing.restate_usage(v_event, v_was, p_rated);
     end if;
     update billing.backfill_events as s
     set
         outcome = case
             when v_reason is not null then 'rejected'
-            when v_was.quantities is distinct from p_rated.quantities then 'amended'
+            when v_is_changed then 'amended'
             else 'unchanged'
         end,
         reason = v_reason,
         usage_id = v_event.id
     where s.organization_id = p_rated.organization_id
         and s.backfill_id = p_backfill.id
-        and s.source = p_rated.source
-        and s.event_id = p_rated.event_id;
+        and s.source = v_source
+        and s.event_id = v_event_id;
 end
 $$;
 
@@ -570,7 +643,7 @@ end
 $$;
 
 -- api.close_backfill: record and charge all events of a backfill, each rated at its own time, as
--- one: new ones are recorded, however old; known ones with other quantities are amended; with
+-- one: new ones are recorded, however old; known ones that said anything else are amended; with
 -- replaces_existing those of the time frame that it does not name are voided. What it is short of
 -- may become a debt as far as the policy of every one of its features allows. Closed twice, it was
 -- closed once.
@@ -662,9 +735,10 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    v_original billing.usage_events;
+    v_event billing.usage_events;
     v_correction billing.usage_events;
     v_was billing.usage_total;
+    v_before billing.usage_total;
     v_rated billing.rated_usage;
 begin
     -- What still waits for a person waits no more: it never was.
@@ -677,52 +751,63 @@ begin
         -- What is taken back below was counted.
         perform billing.count_usage(array[p_event.organization_id], array[p_event.usage_id]);
     end if;
-    select e.* into strict v_original
-    from billing.usage_events as e
-    where e.organization_id = p_event.organization_id and e.id = p_event.usage_id;
+    v_event := billing.find_usage(p_event.organization_id, p_event.source, p_event.event_id);
     v_was := billing.sum_up_usage(p_event.organization_id, p_event.usage_id);
     if p_event.outcome = 'recorded' then
-        if v_was.counted = 0 then
-            return;
+        if v_was.counted <> 0 then
+            v_rated.quantities := '{}';
+            v_rated.source := billing.revert_key(p_backfill.id);
+            v_rated.event_id := p_event.usage_id;
+            v_rated.fingerprint := 0;
+            perform billing.add_correction(
+                v_event, v_was, v_rated, billing.reprice_usage(v_event, v_was, v_rated), null
+            );
         end if;
-        v_rated.quantities := '{}';
-    else
-        select e.* into strict v_correction
+        return;
+    end if;
+    v_before := v_was;
+    for v_correction in
+        select e.*
         from billing.usage_events as e
         where e.organization_id = p_event.organization_id
             and e.corrects_id = p_event.usage_id
-            and e.source = billing.backfill_key(p_backfill.id);
-        perform from billing.usage_events as e
-        where e.organization_id = p_event.organization_id
-            and e.corrects_id = p_event.usage_id
-            and e.id > v_correction.id;
-        if found then
-            return;
-        end if;
-        select r.* into strict v_rated
-        from billing.rate_usage(
-            jsonb_build_array(
-                to_jsonb(v_original) || jsonb_build_object(
-                    'index', 0,
-                    'quantities',
-                    billing.subtract_usage(v_was.quantities, v_correction.quantities)
-                )
-            ),
-            array[p_event.organization_id], billing.now()
-        ) as r;
-        v_rated.cost_usd := v_was.cost_usd - v_correction.cost_usd;
-        v_rated.provider_price_id := v_original.provider_price_id;
-        if v_rated.is_tiered is not true then
-            v_rated.price_usd := v_was.price_usd - v_correction.price_usd;
-            v_rated.usage_rate_id := v_original.usage_rate_id;
-        end if;
+            and e.source = billing.backfill_key(p_backfill.id)
+        -- The last of two says the words that were there before.
+        order by e.counted desc
+    loop
+        v_before.quantities := billing.subtract_usage(
+            v_before.quantities, v_correction.quantities
+        );
+        v_before.cost_usd := v_before.cost_usd - v_correction.cost_usd;
+        v_before.price_usd := v_before.price_usd - v_correction.price_usd;
+    end loop;
+    perform from billing.usage_events as e
+    where e.organization_id = p_event.organization_id
+        and e.corrects_id = p_event.usage_id
+        and e.id > v_correction.id
+        and e.source <> v_correction.source;
+    if found then
+        return;
+    end if;
+    select r.* into strict v_rated
+    from billing.rate_usage(
+        jsonb_build_array(
+            to_jsonb(v_correction) || jsonb_build_object(
+                'index', 0, 'quantities', v_before.quantities
+            )
+        ),
+        array[p_event.organization_id], billing.now()
+    ) as r;
+    v_rated.cost_usd := v_before.cost_usd;
+    v_rated.provider_price_id := v_event.provider_price_id;
+    if v_rated.is_tiered is not true then
+        v_rated.price_usd := v_before.price_usd;
+        v_rated.usage_rate_id := v_event.usage_rate_id;
     end if;
     v_rated.source := billing.revert_key(p_backfill.id);
     v_rated.event_id := p_event.usage_id;
     v_rated.fingerprint := 0;
-    perform billing.add_correction(
-        v_original, v_was, v_rated, billing.reprice_usage(v_original, v_was, v_rated), null
-    );
+    perform billing.restate_usage(v_event, v_was, v_rated);
 end
 $$;
 

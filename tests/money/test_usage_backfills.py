@@ -121,8 +121,9 @@ def test_known_events_are_amended_and_others_replaced(
     ledger.credit(customer, 10 * DOLLAR)
     before = _settled(ledger, customer)
     same, more, gone, later, other = (_past(customer) for _ in range(5))
+    waits = _past(customer) | {"quantities": {"unheard_of": 1}}
     later["occurred_at"] = ENDS_AT.isoformat()
-    meter.send(same, more, gone, later, other)
+    meter.send(same, more, gone, later, other, waits)
     assert _settled(ledger, customer) == before - 5 * DOLLAR
     backfill = _open(meter, customer, replaces=True)
     _stage(
@@ -132,16 +133,162 @@ def test_known_events_are_amended_and_others_replaced(
         more | {"quantities": {"images": 2}},
         _past(customer),
         other | {"feature": "chat", "quantities": {"images": 3}},
+        waits | {"feature": "chat"},
     )
     closed = _do(meter, "close", backfill)
     assert _counts(closed) == {
-        **{"staged": 4, "recorded": 1, "amended": 1, "unchanged": 1},
+        **{"staged": 5, "recorded": 1, "amended": 2, "unchanged": 1},
         **{"voided": 1, "rejected": 1},
     }
-    # 1 of the same, 2 of more, a new one, and those that are not touched: later and other.
-    assert _settled(ledger, customer) == before - 6 * DOLLAR
+    # 1 of the same, 2 of more, a new one, 3 of the other, and the later one, which is not touched.
+    assert _settled(ledger, customer) == before - 8 * DOLLAR
     rejections = ledger.call("list_backfill_rejections", caller=meter.operator.caller, id=backfill)
-    assert [each["reason"] for each in rejections] == ["correction_mismatch"]
+    assert [each["reason"] for each in rejections] == ["event_in_review"]
+
+
+def _days(ledger: Ledger, customer: Customer) -> set[tuple[Any, ...]]:
+    """What reports say was used: day, feature, model, passport, number, quantities."""
+    rows = ledger.fetch(
+        "select day::text, feature, model, passport_id::text, events,"
+        " (select jsonb_object_agg(q.key, q.value)::text from jsonb_each(quantities) as q"
+        " where q.value <> '0') from api.usage_days"
+        " where organization_id = %s and (events <> 0 or price_usd <> 0)",
+        customer.id,
+    )
+    return set(rows)
+
+
+def _passport_id(ledger: Ledger, customer: Customer) -> str:
+    (found,) = ledger.fetch_one(
+        "select id::text from billing.passports where organization_id = %s", customer.id
+    )
+    return str(found)
+
+
+_ALL_WORDS: list[Row] = [
+    {"feature": "chat"},
+    {"occurred_at": (datetime.now(UTC) - timedelta(days=25)).isoformat()},
+    {"provider_id": "acme", "model": "m"},
+    {"passport_id": ...},
+    {"quantities": {"images": 1, "requests": 3}},
+    {"feature": "chat", "quantities": {"images": 2}},
+]
+
+
+@pytest.mark.parametrize("words", _ALL_WORDS)
+def test_a_backfill_that_says_other_words_amends(
+    meter: Meter, customer: Customer, ledger: Ledger, words: Row
+) -> None:
+    meter.cost("m", {"images": "0.5"})
+    if "passport_id" in words:
+        words = {"passport_id": _passport_id(ledger, customer)}
+    ledger.call_one(
+        "set_spend_cap",
+        caller=meter.operator.caller,
+        organization_id=customer.id,
+        passport_id=None,
+        period="ever",
+        cap_micros=DOLLAR * DOLLAR,
+    )
+    told = _past(customer)
+    meter.send(told)
+    first = _days(ledger, customer)
+    backfill = _open(meter, customer)
+    _stage(meter, backfill, told | words)
+    assert _counts(_do(meter, "close", backfill)) == {"staged": 1, "amended": 1}
+    # As it is for somebody who was told so at once.
+    truth = ledger.register()
+    meter.rate({"images": "1"}, organization_id=truth.id)
+    theirs = {"passport_id": _passport_id(ledger, truth)} if "passport_id" in words else {}
+    meter.send(told | words | theirs | {"organization_id": truth.id})
+
+    def plain(rows: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        return {(*row[:3], row[3] is None, *row[4:]) for row in rows}
+
+    second = _days(ledger, customer)
+    assert plain(second) == plain(_days(ledger, truth)) != plain(first)
+    assert _settled(ledger, customer) == _settled(ledger, truth)
+    # Said once more, nothing changes.
+    again = _open(meter, customer)
+    _stage(meter, again, told | words)
+    assert _counts(_do(meter, "close", again)) == {"staged": 1, "unchanged": 1}
+    assert ledger.differences(customer.id) == []
+    _do(meter, "revert", backfill)
+    assert _days(ledger, customer) == first
+    assert _settled(ledger, customer) == REGISTRATION_BONUS - DOLLAR
+    assert ledger.differences(customer.id) == []
+
+
+def test_corrections_go_by_the_words_of_the_last_statement(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    told = _past(customer)
+    meter.send(told)
+    moved = told | {"occurred_at": (STARTS_AT + timedelta(days=1)).isoformat(), "feature": "chat"}
+    backfill = _open(meter, customer)
+    _stage(meter, backfill, moved)
+    assert _do(meter, "close", backfill)["amended"] == 1
+    named = {"corrects_source": told["source"], "corrects_event_id": told["event_id"]}
+    more = {"organization_id": customer.id, "source": "desk", "quantities": {"images": 2}} | named
+    old = more | {"event_id": "old", "feature": told["feature"]}
+    new = more | {"event_id": "new", "feature": "chat"}
+    answer = meter.send(corrections=[old, new])
+    assert [(each["index"], each["reason"]) for each in answer["outcomes"]] == [
+        (0, "correction_mismatch")
+    ]
+    ((day, *rest),) = _days(ledger, customer)
+    assert (day, rest) == (moved["occurred_at"][:10], ["chat", None, None, 1, '{"images": 2}'])
+    # It was corrected again since: that stands.
+    _do(meter, "revert", backfill)
+    assert _days(ledger, customer) == {(day, *rest)}
+    # Whoever replaces a time replaces what it is said to be of.
+    for since, voided in (((THEN, ENDS_AT.isoformat()), 0), ((STARTS_AT.isoformat(), THEN), 1)):
+        opened = meter.ledger.call_one(
+            "open_backfill",
+            caller=meter.operator.caller,
+            organization_id=customer.id,
+            starts_at=since[0],
+            ends_at=since[1],
+            replaces_existing=True,
+            idempotency_key=new_key(),
+        )
+        assert _do(meter, "close", opened["backfill"]["id"])["voided"] == voided
+    assert _settled(ledger, customer) == REGISTRATION_BONUS
+    assert ledger.differences(customer.id) == []
+
+
+def test_other_words_that_cannot_be_are_rejected(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    sent = [_past(customer) for _ in range(2)]
+    meter.send(*sent)
+    foreign = {"passport_id": "01936f00-0000-7000-8000-000000000000"}
+    backfill = _open(meter, customer)
+    strange = {"provider_id": "acme", "model": "unheard of"}
+    _stage(meter, backfill, sent[0] | foreign, sent[1] | strange, _past(customer, **foreign))
+    assert _counts(_do(meter, "close", backfill)) == {"staged": 3, "rejected": 3}
+    rejections = ledger.call("list_backfill_rejections", caller=meter.operator.caller, id=backfill)
+    assert sorted(each["reason"] for each in rejections) == [
+        *["passport_not_found", "passport_not_found", "unknown_model"]
+    ]
+    assert ledger.differences(customer.id) == []
+
+
+def test_what_no_ledger_can_hold_is_not_backfilled(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    told = _past(customer)
+    meter.send(told)
+    backfill = _open(meter, customer)
+    _stage(meter, backfill, _past(customer), _past(customer, 10**20))
+    assert _counts(_do(meter, "close", backfill)) == {"staged": 2, "recorded": 1, "rejected": 1}
+    rejections = ledger.call("list_backfill_rejections", caller=meter.operator.caller, id=backfill)
+    assert [each["reason"] for each in rejections] == ["debt_too_large"]
+    amending = _open(meter, customer)
+    _stage(meter, amending, told | {"quantities": {"images": 10**20}})
+    with pytest.raises(RefusedError, match="insufficient_credits"):
+        _do(meter, "close", amending)
+    assert ledger.differences(customer.id) == []
 
 
 def test_short_of_money_nothing_is_recorded(

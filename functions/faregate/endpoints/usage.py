@@ -145,10 +145,10 @@ class UsageOutcome(Answer):
     `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`, `limit_reached`,
     `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`, `policy_denied`,
     `rate_limited`; of a backfill or a capture also `debt_too_large`; of a correction also
-    `event_not_found`, `correction_mismatch` (of another time, feature, provider, model or passport than the event), `event_in_review`,
-    `event_voided`, `price_was_named` (by a person: it can only be voided), or why it could not be
-    rated), or why an accepted one waits for a person and is not charged (`unknown_model`,
-    `cost_unknown`, `rate_unknown`, `below_cost`).
+    `event_not_found`, `correction_mismatch` (of another time, feature, provider, model or passport
+    than the event), `event_in_review`, `event_voided`, `price_was_named` (by a person: it can only
+    be voided), or why it could not be rated), or why an accepted one waits for a person and is not
+    charged (`unknown_model`, `cost_unknown`, `rate_unknown`, `below_cost`).
     """
 
     index: int
