@@ -4201,7 +4201,7 @@ create function billing.charge_purchase(p_organization_id uuid, p_price_micros b
 
 create function billing.check_feature(p_organization_id uuid, p_passport_id uuid, p_feature_id text, p_quantity numeric, p_now timestamp with time zone) returns billing.entitlement_check language plpgsql stable set search_path=pg_catalog, pg_temp as '7eb9a5833655a0a3562e944605ff7ee7';
 
-create function billing.check_policies(p_facts jsonb, p_is_spending boolean) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as '319df809031ff196bb58801234e1f8a8';
+create function billing.check_policies(p_facts jsonb, p_is_spending boolean) returns jsonb language plpgsql set search_path=pg_catalog, pg_temp as 'b4d6751ea3e4ee0dc2f48049bba5e38d';
 
 create function billing.check_spending(p_caller billing.caller, p_organization_id uuid, p_facts jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1e17746f86399eb386cac50cd55f2491';
 
@@ -4621,7 +4621,7 @@ create function billing.taken_bytes(p_storage billing.storage, p_except_object t
 
 create function billing.task_name(p_id uuid, p_enqueues integer) returns text language sql immutable parallel safe as '58198865c9a581943034a079ffc7bafd';
 
-create function billing.tell_headers(p_headers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '642f1bed7db58bd76abc5d7bc69ff840';
+create function billing.tell_headers(p_headers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '21fd3ceb6ecc968b867149c04f10a21a';
 
 create function billing.tier_price(p_plan billing.plans, p_tier text, p_now timestamp with time zone) returns billing.prices language plpgsql set search_path=pg_catalog, pg_temp as '259729537760061f2a7245cfa4863cb5';
 

@@ -10,6 +10,13 @@ from faregate.errors import PROBLEMS
 _PROBLEM = "application/problem+json"
 _REFERENCE = "#/components/schemas/{model}"
 
+_HEADERS = {
+    "Retry-After": "In how many seconds to try again.",
+    "RateLimit": "What is left of each limit (r), and in how many seconds all of it is back (t).",
+    "RateLimit-Policy": "How many calls at once (q), and within how many seconds (w), are allowed.",
+}
+_LIMIT_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+
 
 class InvalidField(BaseModel):
     """One thing that is wrong with a request."""
@@ -41,6 +48,7 @@ def refuses(*codes: str) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": ", ".join(names),
             "content": {_PROBLEM: {"schema": schema}},
+            **({"headers": _LIMIT_HEADERS} if status == 429 else {}),
         }
         for status, names in sorted(by_status.items())
     }
@@ -57,6 +65,10 @@ class Api(FastAPI):
             schemas.pop(unused, None)
         problem = ProblemDocument.model_json_schema(ref_template=_REFERENCE)
         schemas |= problem.pop("$defs") | {ProblemDocument.__name__: problem}
+        document["components"]["headers"] = {
+            name: {"description": told, "schema": {"type": "string"}}
+            for name, told in _HEADERS.items()
+        }
         for methods in document["paths"].values():
             for operation in methods.values():
                 # We answer 400 where FastAPI would answer 422.

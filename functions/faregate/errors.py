@@ -168,9 +168,10 @@ PROBLEMS = {
 class FaregateError(Exception):
     """A refusal on its way to the caller: a code of PROBLEMS and what helps.
 
-    Details whose names end in _micros are amounts in µ$; the caller gets them in USD.
+    Details whose names end in _micros are amounts in µ$; the caller gets them in USD. Of headers
+    there may be several by one name.
     """
 
     code: str
     detail: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: list[tuple[str, str]] = field(default_factory=list)

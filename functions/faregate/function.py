@@ -29,7 +29,7 @@ from faregate.backends.database import Database
 from faregate.conceal import conceal_path
 from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
-from faregate.headers import answer_headers
+from faregate.headers import add_header, answer_headers
 from faregate.log import about, log
 from faregate.money import format_usd
 from faregate.request import StrictRoute
@@ -405,7 +405,9 @@ def _problem(
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FaregateError)  # noqa: S101  registered for it
     request.scope["state"]["reason"] = error.__cause__
-    return _problem(request, error.code, error.detail, error.headers)
+    for name, value in error.headers:
+        add_header(name, value)
+    return _problem(request, error.code, error.detail)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -357,22 +357,23 @@ return jsonb_build_array(
     )
 );
 
--- billing.tell_headers: headers for the answer, which comes after the transaction: PostgREST takes
--- them from a setting, psycopg from a notice.
+-- billing.tell_headers: headers for the answer, which comes after the transaction: those of tokens
+-- that were taken, or left where they are because it was rolled back. PostgREST takes the former
+-- from a setting, and has none beside an error's own; psycopg takes both from a notice.
 create function billing.tell_headers(p_headers jsonb)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if p_headers = '[]' then
+    if p_headers -> 'taken' = '[]' then
         return;
     end if;
     perform set_config(
         'response.headers',
         (
             coalesce(nullif(current_setting('response.headers', true), ''), '[]')::jsonb
-            || p_headers
+            || (p_headers -> 'taken')
         )::text,
         true
     );
@@ -382,9 +383,9 @@ $$;
 
 -- billing.check_policies: let a call pass that the rules let pass; each limit takes a token. What
 -- is refused, by them or by whatever comes later, takes none: its transaction is rolled back. Gives
--- what is to be told of the limits.
+-- what is to be told of the limits, as billing.tell_headers takes it.
 --
--- Raises  FG403 policy_denied  detail: policy_id, matched, amount_micros
+-- Raises  FG403 policy_denied  detail: policy_id, matched, amount_micros, headers
 --         FG429 rate_limited   detail: policy_id, limit_per, retry_after_seconds, headers
 -- Locks   the buckets, in the order of the rules.
 create function billing.check_policies(p_facts jsonb, p_is_spending boolean)
@@ -398,7 +399,8 @@ declare
     v_bucket billing.rate_buckets;
     v_tokens numeric;
     v_wait_seconds bigint;
-    v_headers jsonb := '[]';
+    v_taken jsonb := '[]';
+    v_left jsonb := '[]';
 begin
     for v_policy in
         select (m.policy).*
@@ -418,7 +420,8 @@ begin
                             select coalesce(jsonb_object_agg(f.key, f.value), '{}')
                             from jsonb_each(p_facts) as f
                             where v_policy.match ? f.key
-                        )
+                        ),
+                        'headers', nullif(v_left, '[]')
                     )
                 )::text;
         elsif v_policy.effect = 'limit' then
@@ -434,14 +437,15 @@ begin
                         'policy_id', v_policy.id,
                         'limit_per', v_policy.limit_per,
                         'retry_after_seconds', v_wait_seconds,
-                        'headers', billing.limit_headers(v_policy, v_tokens)
+                        'headers', v_left || billing.limit_headers(v_policy, v_tokens)
                         || jsonb_build_object('Retry-After', v_wait_seconds::text)
                     )::text;
             end if;
-            v_headers := v_headers || billing.limit_headers(v_policy, v_tokens);
+            v_taken := v_taken || billing.limit_headers(v_policy, v_tokens);
+            v_left := v_left || billing.limit_headers(v_policy, v_tokens + 1);
         end if;
     end loop;
-    return v_headers;
+    return jsonb_build_object('taken', v_taken, 'left', v_left);
 end
 $$;
 

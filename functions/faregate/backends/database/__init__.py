@@ -42,7 +42,7 @@ def refusal(state: str | None, code: str | None, detail: str | None) -> Faregate
     """Give what SQL refused with: an SQLSTATE FGnnn, a code of PROBLEMS and a JSON detail."""
     if state and state.startswith("FG") and code in PROBLEMS:
         told = json.loads(detail or "{}")
-        return FaregateError(code, told, dict(header_list(told.pop("headers", []))))
+        return FaregateError(code, told, header_list(told.pop("headers", [])))
     return None
 
 

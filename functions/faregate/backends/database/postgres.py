@@ -3,7 +3,7 @@
 import asyncio
 import json
 from functools import cache
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -54,15 +54,15 @@ class Postgres(Database):
     async def _execute(
         self, query: bytes, values: dict[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
+        notices: list[str] = []
+
+        def note(notice: psycopg.errors.Diagnostic) -> None:
+            if notice.message_primary == "headers" and notice.message_detail:
+                notices.append(notice.message_detail)
+
         try:
             await self._open()
             connection = await self._pool.getconn()
-            notices: list[str] = []
-
-            def note(notice: psycopg.errors.Diagnostic) -> None:
-                if notice.message_primary == "headers":
-                    notices.append(notice.message_detail or "[]")
-
             connection.add_notice_handler(note)
             try:
                 cursor = await connection.execute(query, values)
@@ -71,11 +71,9 @@ class Postgres(Database):
                 connection.remove_notice_handler(note)
                 await self._pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
+            _tell(notices, "left")
             raise _translate(error) from error
-        # Only now: what failed has told nothing.
-        for notice in notices:
-            for name, value in header_list(json.loads(notice)):
-                add_header(name, value)
+        _tell(notices, "taken")
         return rows
 
     async def _open(self) -> None:
@@ -104,6 +102,13 @@ def call_query(function: LiteralString, arguments: tuple[str, ...]) -> bytes:
         )
         .as_bytes()
     )
+
+
+def _tell(notices: list[str], tokens: Literal["taken", "left"]) -> None:
+    """Tell of limits: a transaction that was rolled back has left the tokens where they are."""
+    for notice in notices:
+        for name, value in header_list(json.loads(notice)[tokens]):
+            add_header(name, value)
 
 
 def _translate(error: Exception) -> Exception:
