@@ -31,6 +31,7 @@ from faregate.document import Api, refuses
 from faregate.errors import PROBLEMS, FaregateError
 from faregate.headers import add_header, answer_headers
 from faregate.log import about, log
+from faregate.mistakes import mistakes
 from faregate.money import format_usd
 from faregate.request import StrictRoute
 from faregate.settings import DeploymentSettings, HttpSettings, TracingSettings
@@ -412,17 +413,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
-    errors: Sequence[Any] = error.errors()
-    return _problem(
-        request,
-        "invalid_request",
-        {
-            "errors": [
-                {"where": ".".join(map(str, each["loc"])), "message": each["msg"]}
-                for each in errors
-            ]
-        },
-    )
+    document = {
+        "path": request.path_params,
+        "query": request.query_params,
+        "header": request.headers,
+        "body": error.body,
+    }
+    return _problem(request, "invalid_request", {"errors": mistakes(error.errors(), document)})
 
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}

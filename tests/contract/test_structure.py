@@ -25,7 +25,7 @@ KINDS = {"endpoints", "schedules", "tasks"}
 # Imports go down, never along: functions never import each other, nor do backends. Only the files
 # of one backend know each other.
 _LEVELS = [
-    {"conceal", "consumption", "errors", "headers", "meters", "money", "trace"},
+    {"conceal", "consumption", "errors", "headers", "meters", "mistakes", "money", "trace"},
     {"settings", "log"},
     {"backends", "document", "request"},
     {"function"},

@@ -1,11 +1,14 @@
 """rates: what usage costs customers, and what they may owe for it."""
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from infra.local import paths
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
 from tests.harness.operations import ABSENT
@@ -143,6 +146,30 @@ def test_tiers_and_packages(
     assert _prices(platform) == ["1.8", "0.5"]
 
 
+def test_the_rates_of_the_readme_cost_what_it_says(
+    client: Client,
+    function: Load,
+    operator: Organization,
+    platform: Platform,
+) -> None:
+    platform.run("insert into billing.providers values ('openai', '{}')")
+    text = (paths.ROOT / "README.md").read_text().partition("## Usage")[2]
+    (block,) = re.findall(r"```json\n(.*?)```(.*?)\n- ", text, re.DOTALL)[:1]
+    rates = [json.loads(rate) for rate in block[0].split("\n\n")]
+    for rate in rates:
+        told = done(client.post(RATES, rate, by=operator.passport), 201)
+        assert told["markup"] == rate.get("markup")
+    said = iter([3 * 0.04, *map(float, re.findall(r"= \$(\d+\.\d+)", block[1]))])
+    customer = platform.organization("pro")
+    estimates = function("authorizations")
+    for rate, quantity in zip(rates[1:], [3, 1500, 1500, 1500], strict=True):
+        (meter,) = rate["prices"]
+        call = {"feature": rate["feature"], "quantities": {meter: quantity}}
+        told = done(estimates.post("/v1/usage/estimate", call, by=customer.passport))
+        assert float(told["price"]) == pytest.approx(next(said))
+    assert list(said) == []
+
+
 def _tiers(*tiers: tuple[float | None, str], kind: str = "volume") -> dict[str, Any]:
     told = [{"up_to": up_to, "unit_price": price} for up_to, price in tiers]
     return {"prices": {"images": {"kind": kind, "tiers": told}}, "may_be_below_cost": True}
@@ -186,6 +213,49 @@ def test_what_is_no_rate(
     before = platform.contents()
     problem(client.post(RATES, said, by=operator.passport), 400, "invalid_request")
     assert platform.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "where", "message"),
+    [
+        ({}, "body", "say markup, prices or both, or else ends: true"),
+        ({"prices": []}, "body.prices", "must be an object"),
+        ({"prices": {"images": 1}}, "body.prices.images", "Input should be a valid string"),
+        ({"prices": {"images": {}}}, "body.prices.images", "must say 'kind'"),
+        (
+            {"prices": {"images": {"kind": "x"}}},
+            "body.prices.images",
+            "'kind' must be one of 'graduated', 'volume', 'package'",
+        ),
+        (_tiers(), "body.prices.images.tiers", "must have at least 1"),
+        (
+            _tiers((2, "1"), (1, "1"), (None, "1")),
+            "body.prices.images.tiers",
+            "up_to must rise from each to the next",
+        ),
+        (
+            _tiers((2, "1"), (-1, "1"), (None, "1"), kind="graduated"),
+            "body.prices.images.tiers.1.up_to",
+            "Input should be greater than or equal to 0",
+        ),
+        (
+            {"prices": {"images": {"kind": "package", "size": "9", "price": "1"}}},
+            "body.prices.images.size",
+            "Input should be a valid integer or Input should be a valid number",
+        ),
+        (
+            {"prices": {"images": {"kind": "package", "size": 9}}},
+            "body.prices.images.price",
+            "Field required",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_rate_is_told_in_its_own_words(
+    client: Client, operator: Organization, said: dict[str, Any], where: str, message: str
+) -> None:
+    refusal = problem(client.post(RATES, said, by=operator.passport), 400, "invalid_request")
+    assert refusal["errors"] == [{"where": where, "message": message}]
 
 
 @pytest.mark.parametrize(

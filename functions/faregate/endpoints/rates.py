@@ -6,7 +6,15 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
@@ -65,6 +73,15 @@ class Tier(Body):
     unit_price: UnitPrice
 
 
+def _check_tiers(tiers: list[Tier]) -> list[Tier]:
+    ends = [tier.up_to for tier in tiers[:-1]]
+    if tiers[-1].up_to is not None or None in ends:
+        raise ValueError("each but the last says up_to, and the last does not")
+    if any(a >= b for a, b in pairwise(end for end in ends if end is not None)):
+        raise ValueError("up_to must rise from each to the next")
+    return tiers
+
+
 class Tiers(Body):
     """Prices that change with the number used in a month.
 
@@ -73,16 +90,7 @@ class Tiers(Body):
     """
 
     kind: Literal["graduated", "volume"]
-    tiers: Annotated[list[Tier], Field(min_length=1, max_length=20)]
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        ends = [tier.up_to for tier in self.tiers[:-1]]
-        if self.tiers[-1].up_to is not None or None in ends:
-            raise ValueError("only the last tier has no end")
-        if any(a >= b for a, b in pairwise(end for end in ends if end is not None)):
-            raise ValueError("each tier ends above the one before")
-        return self
+    tiers: Annotated[list[Tier], Field(min_length=1, max_length=20), AfterValidator(_check_tiers)]
 
 
 class Package(Body):
@@ -93,7 +101,16 @@ class Package(Body):
     price: UnitPrice
 
 
-Price = UnitPrice | Annotated[Tiers | Package, Field(discriminator="kind")]
+def _shape(price: object) -> str:
+    return "by kind" if isinstance(price, dict | Tiers | Package) else "by unit"
+
+
+Price = Annotated[
+    Annotated[UnitPrice, Tag("by unit")]
+    | Annotated[Annotated[Tiers | Package, Field(discriminator="kind")], Tag("by kind")],
+    Discriminator(_shape),
+]
+"""What one of a meter costs, or tiers, or packages: it is judged as that which it looks like."""
 
 
 class Scope(Body):
@@ -106,7 +123,7 @@ class Scope(Body):
     @model_validator(mode="after")
     def _check_scope(self) -> Self:
         if self.organization_id and self.plan:
-            raise ValueError("it is for a customer or for a plan")
+            raise ValueError("it is for an organization_id or for a plan, not for both")
         return self
 
 
@@ -130,9 +147,9 @@ class CreateUsageRateRequest(Scope):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.model and not self.provider:
-            raise ValueError("a model has a provider")
+            raise ValueError("a model needs its provider")
         if self.ends == bool(self.markup or self.prices):
-            raise ValueError("it has a markup or prices, or it ends the one before")
+            raise ValueError("say markup, prices or both, or else ends: true")
         return self
 
 

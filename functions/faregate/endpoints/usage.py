@@ -20,6 +20,7 @@ from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, pag
 from faregate.errors import FaregateError
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
+from faregate.mistakes import mistakes
 from faregate.money import ExactUsd, PositiveAmount
 from faregate.request import EventsRoute
 
@@ -220,9 +221,8 @@ def _read(given: list[Any]) -> tuple[dict[str, Any], list[UsageOutcome]]:
             is_correction = isinstance(each, dict) and "corrects" in each
             event = (UsageCorrection if is_correction else UsageEvent).model_validate(each)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            message = f"{where}: {first['msg']}" if where else str(first["msg"])
+            first = mistakes(error.errors(include_url=False, include_input=False), each)[0]
+            message = ": ".join(filter(None, first.values()))
             refused.append(_refused(index, "invalid_event", message))
         else:
             batch.setdefault("corrections" if is_correction else "events", []).append(
