@@ -163,6 +163,33 @@ PROBLEMS = {
     "unavailable": Problem(503, "The service is busy or restarting. Try again."),
 }
 
+REASONS = {
+    "event_conflict": "An event of this source and id says otherwise: correct it, or rename this.",
+    "too_late": "It is more than 35 days old: report it by a backfill.",
+    "in_the_future": "It lies more than five minutes ahead of the platform's clock.",
+    "outside_backfill": "It did not occur within the time that the backfill is of.",
+    "feature_not_granted": "Neither the customer's plan nor terms of their own grant the feature.",
+    "limit_reached": "It exceeds what the customer may use of the feature in this period.",
+    "spend_cap_reached": "A spend cap of the customer or the passport is reached in this period.",
+    "event_not_found": "The customer has no event of the source and id that it corrects.",
+    "correction_mismatch": "A correction keeps the event's time, feature, model and passport.",
+    "event_in_review": "The event that it corrects waits for a person: charge or dismiss it first.",
+    "event_voided": "The event that it corrects is void: send a new event.",
+    "price_was_named": "A person named the price of the event that it corrects: only void it.",
+    "unknown_model": "No provider is known to sell the model.",
+    "cost_unknown": "The model has no price for one of the meters.",
+    "rate_unknown": "No rate says what the customer pays for one of the meters.",
+    "below_cost": "The rates come to less than the cost, and none says may_be_below_cost.",
+}
+"""Why usage is rejected, or waits for a person, where no problem has the same name."""
+
+
+def explain(reason: str | None) -> str | None:
+    """Give the sentence for a reason why usage is rejected or waits."""
+    if reason in PROBLEMS:
+        return PROBLEMS[reason].title
+    return REASONS.get(reason or "")
+
 
 @dataclass
 class FaregateError(Exception):

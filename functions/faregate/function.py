@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faregate.backends.database import Database
 from faregate.conceal import conceal_path
 from faregate.document import Api, refuses
-from faregate.errors import PROBLEMS, FaregateError
+from faregate.errors import PROBLEMS, FaregateError, explain
 from faregate.headers import add_header, answer_headers
 from faregate.log import about, log
 from faregate.mistakes import mistakes
@@ -393,6 +393,8 @@ def _problem(
             document[name.removesuffix("_micros")] = format_usd(value)
         else:
             document[name] = value
+    if (meaning := explain(document.get("reason"))) is not None:
+        document["detail"] = meaning
     if problem.status == 402 and (top_up_url := request.app.state.settings.top_up_url):
         document["top_up_url"] = str(top_up_url)
     headers = dict(headers or {})

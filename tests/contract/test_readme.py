@@ -2,7 +2,7 @@
 
 import re
 
-from faregate.errors import PROBLEMS
+from faregate.errors import PROBLEMS, REASONS
 from infra.local import paths
 from infra.openapi import document
 from tests.database import access
@@ -29,6 +29,22 @@ def test_the_readme_names_every_problem_with_its_status_and_meaning() -> None:
     assert named == [
         (str(problem.status), code, problem.title) for code, problem in PROBLEMS.items()
     ]
+
+
+def test_the_readme_names_every_reason_why_usage_is_rejected_or_waits() -> None:
+    table = README.partition("| `reason` | meaning |")[2].partition("\n\n")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)) == REASONS
+
+
+def test_every_reason_of_sql_has_a_sentence() -> None:
+    files = [
+        file
+        for file in (paths.SUPABASE / "migrations").glob("*.sql")
+        if re.search(r"_(usage\w*|features)\.sql$", file.name)
+    ]
+    text = "".join(file.read_text() for file in files)
+    told = set(re.findall(r"(?:then|else|return)\s+'([a-z]+(?:_[a-z]+)+)'", text)) - {"limit_near"}
+    assert told - PROBLEMS.keys() == REASONS.keys()
 
 
 def test_the_readme_tells_the_same_permissions_for_views_as_the_migration() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
+from faregate.errors import REASONS
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
 from tests.harness.operations import ABSENT
@@ -81,8 +82,11 @@ def test_a_backfill_from_its_opening_to_its_end(
         "duplicate": 1,
         "rejected": 1,
         "events": [
-            {"index": 2, "status": "duplicate", "reason": None},
-            {"index": 3, "status": "rejected", "reason": "outside_backfill"},
+            {"index": 2, "status": "duplicate", "reason": None, "message": None},
+            {
+                **{"index": 3, "status": "rejected", "reason": "outside_backfill"},
+                "message": REASONS["outside_backfill"],
+            },
         ],
     }
     assert platform.wallet(customer) == (10_000_000, 0)

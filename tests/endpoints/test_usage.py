@@ -90,6 +90,8 @@ def _reasons(answer: dict[str, Any]) -> list[str | None]:
     counts = [answer["accepted"], answer["duplicate"], answer["rejected"]]
     statuses = [each["status"] for each in answer["events"]]
     assert counts == [statuses.count(each) for each in ("accepted", "duplicate", "rejected")]
+    for each in answer["events"]:
+        assert (each["message"] is None) is (each["reason"] is None), each
     return [each["reason"] or each["status"] for each in answer["events"]]
 
 
@@ -169,6 +171,7 @@ def test_all_or_none(
     (rejected,) = problem(refused, 409, "batch_rejected")["rejected"]
     assert rejected["index"] == 1
     assert rejected["reason"] in ("invalid_event", "insufficient_credits")
+    assert rejected["message"]
     assert platform.contents() == before
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from faregate.errors import REASONS
 from tests.harness.answers import done, problem
 from tests.harness.client import Client, Load
 from tests.harness.operations import ABSENT
@@ -214,7 +215,8 @@ def test_what_would_be_rejected_is_refused(
         ({"provider": "nobody", "model": "m"}, "unknown_model"),
     ):
         refused = client.post(AUTHORIZE, _ask(customer, **said), by=operator.passport)
-        assert problem(refused, 409, "usage_refused")["reason"] == reason
+        told = problem(refused, 409, "usage_refused")
+        assert (told["reason"], told["detail"]) == (reason, REASONS[reason])
     assert {
         name: count for name, count in platform.contents().items() if name != "model_names"
     } == {name: count for name, count in before.items() if name != "model_names"}

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, computed_field, model_validator
 
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
@@ -21,6 +21,7 @@ from faregate.contract import (
     page,
     writes,
 )
+from faregate.errors import explain
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.request import EventsRoute
@@ -78,12 +79,16 @@ class BackfillOutcome(Answer):
     """What became of the event at this index, where it was not simply staged.
 
     reason: why it was rejected: `outside_backfill`, `in_the_future` or `event_conflict` (it was
-    staged with other words).
+    staged with other words). message: the same in a sentence.
     """
 
     index: int
     status: Literal["duplicate", "rejected"]
     reason: str | None
+
+    @computed_field
+    def message(self) -> str | None:  # noqa: D102
+        return explain(self.reason)
 
 
 class BackfillOutcomes(Answer):
@@ -126,6 +131,10 @@ class BackfillRejection(Answer):
     source: str
     event_id: str
     reason: str
+
+    @computed_field
+    def message(self) -> str | None:  # noqa: D102
+        return explain(self.reason)
 
 
 class BackfillRejections(Answer):

@@ -17,7 +17,7 @@ from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
 from faregate.consumption import check_model, event_row
 from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, page
-from faregate.errors import FaregateError
+from faregate.errors import FaregateError, explain
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.mistakes import mistakes
@@ -141,15 +141,14 @@ class UsageBatch(Body):
 class UsageOutcome(Answer):
     """What became of the event at this index.
 
-    reason: why it was rejected (`invalid_event`, with a message, `organization_not_found`,
-    `organization_closed`, `passport_not_found` (none that the organization ever had),
-    `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`, `limit_reached`,
-    `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`, `policy_denied`,
-    `rate_limited`; of a backfill or a capture also `debt_too_large`; of a correction also
-    `event_not_found`, `correction_mismatch` (of another time, feature, provider, model or passport
-    than the event), `event_in_review`, `event_voided`, `price_was_named` (by a person: it can only
-    be voided), or why it could not be rated), or why an accepted one waits for a person and is not
-    charged (`unknown_model`, `cost_unknown`, `rate_unknown`, `below_cost`).
+    reason: why it was rejected (`invalid_event`, `organization_not_found`,
+    `organization_closed`, `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`,
+    `limit_reached`, `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`,
+    `policy_denied`, `rate_limited`; of a correction also `event_not_found`, `correction_mismatch`
+    (of another time, feature, provider, model or passport than the event), `event_in_review`,
+    `event_voided`, `price_was_named` (by a person: it can only be voided), or why it could not be
+    rated), or why an accepted one waits for a person and is not charged (`unknown_model`,
+    `cost_unknown`, `rate_unknown`, `below_cost`). message: the same in a sentence.
     """
 
     index: int
@@ -266,8 +265,18 @@ async def ingest_usage(
     batch, refused = _read(list(request.events))
     if all_or_none and refused:
         raise FaregateError("batch_rejected", {"rejected": [each.model_dump() for each in refused]})
-    row = await database.call_one("ingest_usage", caller=caller, batch=batch, is_whole=all_or_none)
-    told = {each["index"]: UsageOutcome.model_validate(each) for each in row["outcomes"]}
+    try:
+        row = await database.call_one(
+            "ingest_usage", caller=caller, batch=batch, is_whole=all_or_none
+        )
+    except FaregateError as error:
+        for each in error.detail.get("rejected", []):
+            each["message"] = explain(each["reason"])
+        raise
+    told = {
+        each["index"]: UsageOutcome(message=explain(each["reason"]), **each)
+        for each in row["outcomes"]
+    }
     told |= {each.index: each for each in refused}
     return UsageOutcomes(
         accepted=row["accepted"],
