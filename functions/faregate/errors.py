@@ -154,7 +154,7 @@ PROBLEMS = {
         409, "The purchase has its clone: it is made once, and cannot be given back."
     ),
     "body_too_large": Problem(413, "The body is larger than this address takes."),
-    "unsupported_media_type": Problem(415, "Send the body as application/json."),
+    "unsupported_media_type": Problem(415, "The address takes no body of this type or encoding."),
     "rate_limited": Problem(429, "Too many at a time: try again after a while."),
     "internal": Problem(500, "Something broke on our side; it is recorded. Try again."),
     "payment_provider_unavailable": Problem(502, "The payment provider did not answer. Try again."),

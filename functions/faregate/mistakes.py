@@ -28,13 +28,17 @@ def _place(error: Mapping[str, Any], document: object) -> list[str]:
     """Leave out what names the alternatives of a type: they are nowhere in the document."""
     here: Any = document
     place: list[str] = []
+    is_there = True
     for step in error["loc"]:
         inside = range(len(here)) if isinstance(here, list) else here
-        if isinstance(inside, Mapping | range) and step in inside:
+        is_there = isinstance(inside, Mapping | range) and step in inside
+        if is_there:
             here = here[step]
             place.append(str(step))
     # Nor is what is missing.
-    return [*place, str(error["loc"][-1])] if error["type"] == "missing" and error["loc"] else place
+    if error["type"] == "missing" and not is_there:
+        place.append(str(error["loc"][-1]))
+    return place
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ class StrictRoute(APIRoute):
     """The paths that other routes spell out: none of them is this one's with a word for an id."""
     media_types: tuple[str, ...] = ("application/json",)
     max_body_bytes = MAX_BODY_BYTES
-    takes_gzip = False
+    content_codings: tuple[str, ...] = ("identity",)
 
     @staticmethod
     def read(media_type: str, document: Any) -> Any:  # noqa: ANN401  JSON is anything
@@ -64,13 +64,16 @@ class StrictRoute(APIRoute):
             # Without a body the defaults count, where there are any.
             limit = self.max_body_bytes
             if self.body_field is not None and (body := await read_body(request, limit)):
-                media_type = request.headers.get("content-type", "").partition(";")[0].strip()
-                if media_type.lower() not in self.media_types:
-                    raise FaregateError("unsupported_media_type")
-                if self.takes_gzip and request.headers.get("content-encoding", "") == "gzip":
+                media_type = _media_type(request)
+                if media_type not in self.media_types:
+                    raise _unsupported("Content-Type", self.media_types)
+                codings = _content_codings(request)
+                if codings == ["gzip"] and "gzip" in self.content_codings:
                     body = _unzip(body, limit)
+                elif codings:
+                    raise _unsupported("Content-Encoding", self.content_codings)
                 # What request.json() will answer.
-                request._json = self.read(media_type.lower(), _parse(body))
+                request._json = self.read(media_type, _parse(body))
             return await handle(request)
 
         return strict
@@ -80,7 +83,24 @@ class EventsRoute(StrictRoute):
     """A route that takes up to 5 MiB, zipped or not."""
 
     max_body_bytes = 5 * 2**20
-    takes_gzip = True
+    content_codings = ("gzip", "identity")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _content_codings(request: Request) -> list[str]:
+    """Tell how a body is encoded, one over the other; no case counts, and identity is nothing."""
+    listed = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    return [coding for each in listed if (coding := each.strip()) not in ("", "identity")]
+
+
+def _unsupported(header: str, supported: tuple[str, ...]) -> FaregateError:
+    message = f"must be {' or '.join(supported)}"
+    headers = [("Accept-Encoding", ", ".join(supported))] if header == "Content-Encoding" else []
+    errors = [{"where": f"header.{header}", "message": message}]
+    return FaregateError("unsupported_media_type", {"errors": errors}, headers)
 
 
 def _unzip(body: bytes, limit: int) -> bytes:

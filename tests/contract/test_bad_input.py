@@ -86,7 +86,8 @@ def _post(
     document = problem(response, response.status_code, response.json()["code"])
     assert document["code"] in ("invalid_request", "body_too_large", "unsupported_media_type")
     if document["code"] == "invalid_request":
-        assert all(error["where"].startswith("body") for error in document["errors"])
+        places = [error["where"].split(".") for error in document["errors"]]
+        assert all(place[0] == "body" and "body" not in place[1:] for place in places)
         assert document["errors"]
     return response.status_code
 

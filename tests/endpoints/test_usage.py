@@ -249,13 +249,15 @@ def test_a_batch_of_cloud_events_is_a_list(
     problem(refused, 400, "invalid_request")
 
 
-def _zipped(client: Client, operator: Organization, content: bytes) -> httpx.Response:
+def _zipped(
+    client: Client, operator: Organization, content: bytes, coding: str = "gzip"
+) -> httpx.Response:
     return client.request(
         "POST",
         EVENTS,
         by=operator.passport,
         content=content,
-        headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        headers={"Content-Type": "application/json", "Content-Encoding": coding},
     )
 
 
@@ -263,8 +265,32 @@ def test_a_body_may_be_zipped(
     client: Client, operator: Organization, customer: Organization
 ) -> None:
     content = json.dumps({"events": [_event(customer)]}).encode()
-    answer = done(_zipped(client, operator, gzip.compress(content)))
-    assert _reasons(answer) == ["accepted"]
+    told = []
+    for coding in ("gzip", "GZIP", "identity, gzip", "Identity", ""):
+        body = gzip.compress(content) if "gzip" in coding.lower() else content
+        told += _reasons(done(_zipped(client, operator, body, coding)))
+    assert told == ["accepted", *["duplicate"] * 4]
+
+
+def test_a_body_is_encoded_as_the_address_takes_it_or_not_at_all(
+    client: Client, function: Load, operator: Organization, customer: Organization
+) -> None:
+    content = gzip.compress(json.dumps({"events": [_event(customer)]}).encode())
+    for coding in ("br", "deflate", "gzip, gzip", "gzip, br", "none"):
+        refused = _zipped(client, operator, content, coding)
+        (error,) = problem(refused, 415, "unsupported_media_type")["errors"]
+        assert error == {
+            "where": "header.Content-Encoding",
+            "message": "must be gzip or identity",
+        }
+        assert refused.headers["accept-encoding"] == "gzip, identity"
+    refused = function("rates").post(
+        "/v1/usage/rates", {}, by=operator.passport, headers={"Content-Encoding": "gzip"}
+    )
+    problem(refused, 415, "unsupported_media_type")
+    assert refused.headers["accept-encoding"] == "identity"
+    told = problem(_send(client, operator, [], "text/csv"), 415, "unsupported_media_type")
+    assert told["errors"][0]["where"] == "header.Content-Type"
 
 
 def test_a_zipped_body_is_whole(
