@@ -13,8 +13,8 @@ T = TypeVar("T", bound=BaseModel)
 
 CSV = "text/csv; charset=utf-8; header=present"
 
-# What a spreadsheet takes for a formula, unless it is a number.
-_FORMULA = re.compile(r"[=+\-@\t\r\n](?!\d+(\.\d+)?\Z)", re.ASCII)
+# What a spreadsheet takes for the beginning of a formula (OWASP: CSV injection).
+_FORMULA = re.compile(r"[=+\-@\uff0b\uff0d\uff1d\uff20\t\r\n]")
 
 
 def attachment(name: str) -> dict[str, str]:
@@ -30,11 +30,26 @@ def document(media_type: str, description: str) -> dict[int | str, dict[str, Any
 
 async def csv_lines(kind: type[T], pages: AsyncIterator[list[T]]) -> AsyncIterator[str]:
     """Write pages as CSV (RFC 4180), their fields' names first."""
-    names = list(kind.model_fields)
+    names, amounts = list(kind.model_fields), _amounts(kind)
     yield _lines([names])
     async for page in pages:
         rows = (each.model_dump(mode="json") for each in page)
-        yield _lines([[spreadsheet_cell(row[name]) for name in names] for row in rows])
+        yield _lines(
+            [
+                [row[name] if name in amounts else spreadsheet_cell(row[name]) for name in names]
+                for row in rows
+            ]
+        )
+
+
+def _amounts(kind: type[BaseModel]) -> set[str]:
+    """Tell which fields are money: numbers, whatever they begin with."""
+    schemas = kind.model_json_schema(by_alias=False, mode="serialization")["properties"]
+    return {
+        name
+        for name, schema in schemas.items()
+        if any(each.get("format") == "decimal" for each in (schema, *schema.get("anyOf", [])))
+    }
 
 
 def _lines(rows: list[list[Any]]) -> str:

@@ -51,7 +51,8 @@ Usd = Annotated[
     int,
     PlainSerializer(format_usd, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^-?\d+\.\d{6}$", "examples": ["0.037500"]},
+        {"type": "string", "format": "decimal"}
+        | {"pattern": r"^-?\d+\.\d{6}$", "examples": ["0.037500"]},
         mode="serialization",
     ),
 ]
@@ -59,7 +60,10 @@ Usd = Annotated[
 
 ExactUsd = Annotated[
     str,
-    WithJsonSchema({"type": "string", "pattern": r"^-?\d+\.\d{6,}$", "examples": ["0.0000375"]}),
+    WithJsonSchema(
+        {"type": "string", "format": "decimal"}
+        | {"pattern": r"^-?\d+\.\d{6,}$", "examples": ["0.0000375"]}
+    ),
 ]
 """An amount in an answer that is not rounded to µ$: SQL writes it."""
 
