@@ -108,10 +108,7 @@ def test_a_file_is_named_after_its_owner_and_period(client: Client, platform: Pl
     ("value", "shown"),
     [
         *((value, f"'{value}") for value in ("=1+1", "+1", "-1+1", "-12.500000", "@SUM(A1)", "-")),
-        *(
-            (value, f"'{value}")
-            for value in ("\t=1", "\r=1", "\n=1", "=", "\uff1d1", "\uff20x")
-        ),
+        *((value, f"'{value}") for value in ("\t=1", "\r=1", "\n=1", "=", "\uff1d1", "\uff20x")),
         *((value, value) for value in ("12", "a=b", "top_up", "", None, 7, -7, -0.5)),
     ],
 )

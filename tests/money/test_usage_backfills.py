@@ -262,7 +262,7 @@ def test_other_words_that_cannot_be_are_rejected(
 ) -> None:
     sent = [_past(customer) for _ in range(2)]
     meter.send(*sent)
-    foreign = {"passport_id": "01936f00-0000-7000-8000-000000000000"}
+    foreign: Row = {"passport_id": "01936f00-0000-7000-8000-000000000000"}
     backfill = _open(meter, customer)
     strange = {"provider_id": "acme", "model": "unheard of"}
     _stage(meter, backfill, sent[0] | foreign, sent[1] | strange, _past(customer, **foreign))
