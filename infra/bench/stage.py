@@ -51,6 +51,13 @@ from (select id, row_number() over (order by id) - 1 as number from billing.orga
 where number < %(passports)s
 """
 
+_FILLED = """
+select string_agg(c.oid::regclass::text, ', ')
+from pg_class as c
+where c.relnamespace = 'billing'::regnamespace and c.relkind = 'r'
+    and pg_relation_size(c.oid) > 0
+"""
+
 
 # What a gateway in front of any metered thing does for each call, and nothing else.
 _HOLD = """
@@ -98,6 +105,15 @@ class Stage:
     authenticator_url: str
 
 
+def _vacuum(connection: psycopg.Connection) -> None:
+    """Do what the autovacuum would have done: it never looks at an empty table.
+
+    What is planned for a table that is known to be empty reads all of it, and goes on doing so.
+    """
+    filled = connection.execute(_FILLED).fetchone() or ()
+    connection.execute(f"vacuum analyze {filled[0]}".encode())
+
+
 @contextmanager
 def stage() -> Iterator[Stage]:
     """Make the database anew, durable as in production, and populate it."""
@@ -114,7 +130,7 @@ def stage() -> Iterator[Stage]:
             with psycopg.connect(owner_url, autocommit=True) as connection:
                 populate(connection)
                 connection.execute(_HOLD)
-                connection.execute("vacuum analyze")
+                _vacuum(connection)
         yield Stage(
             owner_url,
             cluster.url(migrate.FUNCTIONS, "bench"),
