@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # Prepares an empty Google Cloud project for infra/deploy.sh, once; again, it changes nothing:
 #
-#   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY=owner/name BILLING_ACCOUNT=… infra/bootstrap.sh
+#   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY_ID=… GITHUB_ENVIRONMENT=production \
+#     BILLING_ACCOUNT=… infra/bootstrap.sh
 #
 # APIs, a bucket for Terraform's state, and the service account that deploys. GitHub's workflow acts
-# as it by workload identity federation: there is no key that could leak. Only the main branch of the
-# one repository may. Run by an owner of the project; with BILLING_ACCOUNT, by its administrator, the
+# as it by workload identity federation: there is no key that could leak. Only a job of the one
+# repository, on its main branch, in the one GitHub environment (whose reviewers have agreed) may. The
+# repository is known by its number, which a new owner of an old name does not get:
+# `gh api repos/OWNER/NAME --jq .id`. Run by an owner of the project; with BILLING_ACCOUNT, by its administrator, the
 # deployer may also write the budget, without which the workflow cannot deploy.
 set -euo pipefail
 
 main() {
   [[ $# == 0 ]] || usage
-  : "${PROJECT_ID:?}" "${REGION:?}" "${GITHUB_REPOSITORY:?owner/name}"
-  # It becomes part of a condition: whose tokens count.
-  [[ $GITHUB_REPOSITORY =~ ^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$ ]] || fail 'GITHUB_REPOSITORY is owner/name'
+  : "${PROJECT_ID:?}" "${REGION:?}" "${GITHUB_REPOSITORY_ID:?}" "${GITHUB_ENVIRONMENT:?}"
+  # They become part of a condition: whose tokens count.
+  [[ $GITHUB_REPOSITORY_ID =~ ^[1-9][0-9]*$ ]] || fail 'GITHUB_REPOSITORY_ID is a number'
+  [[ $GITHUB_ENVIRONMENT =~ ^(staging|production)$ ]] || fail 'GITHUB_ENVIRONMENT is staging or production'
   deployer=faregate-deployer@$PROJECT_ID.iam.gserviceaccount.com
   number=$(gcloud projects describe "$PROJECT_ID" --format='value(projectNumber)')
   pool=projects/$number/locations/global/workloadIdentityPools/github
@@ -105,8 +109,11 @@ make_role_for_secrets() {
 
 trust_github() {
   step 'Workload identity federation'
-  local condition verb=create
-  condition="assertion.repository == '$GITHUB_REPOSITORY' && assertion.ref == 'refs/heads/main'"
+  local condition mapping verb=create
+  # Without `environment` every workflow of the branch could deploy, past the environment's reviewers.
+  condition="assertion.repository_id == '$GITHUB_REPOSITORY_ID'"
+  condition+=" && assertion.environment == '$GITHUB_ENVIRONMENT' && assertion.ref == 'refs/heads/main'"
+  mapping=google.subject=assertion.sub,attribute.repository_id=assertion.repository_id
   exists iam workload-identity-pools describe github --project="$PROJECT_ID" --location=global ||
     gcloud iam workload-identity-pools create github --project="$PROJECT_ID" --location=global \
       --display-name=GitHub
@@ -116,11 +123,11 @@ trust_github() {
   gcloud iam workload-identity-pools providers "$verb" github --project="$PROJECT_ID" \
     --location=global --workload-identity-pool=github \
     --issuer-uri=https://token.actions.githubusercontent.com \
-    --attribute-mapping=google.subject=assertion.sub,attribute.repository=assertion.repository \
+    --attribute-mapping="$mapping" \
     --attribute-condition="$condition"
   gcloud iam service-accounts add-iam-policy-binding "$deployer" --project="$PROJECT_ID" \
     --role=roles/iam.workloadIdentityUser \
-    --member="principalSet://iam.googleapis.com/$pool/attribute.repository/$GITHUB_REPOSITORY" >/dev/null
+    --member="principalSet://iam.googleapis.com/$pool/attribute.repository_id/$GITHUB_REPOSITORY_ID" >/dev/null
 }
 
 grant() {
@@ -133,7 +140,7 @@ exists() { gcloud "$@" >/dev/null 2>&1; }
 tell() {
   cat <<TEXT
 
-Ready. Variables of the GitHub environment, none of them a secret:
+Ready. Variables of the GitHub environment \`$GITHUB_ENVIRONMENT\`, none of them a secret:
 
   WORKLOAD_IDENTITY_PROVIDER  $pool/providers/github
   DEPLOYER                    $deployer

@@ -9,7 +9,11 @@ from tests.deployment.commands import Commands
 
 SCRIPT = "infra/bootstrap.sh"
 DEPLOYER = "faregate-deployer@acme-billing.iam.gserviceaccount.com"
-ENVIRONMENT = {"REGION": "europe-west1", "GITHUB_REPOSITORY": "acme/faregate"}
+ENVIRONMENT = {
+    "REGION": "europe-west1",
+    "GITHUB_REPOSITORY_ID": "123456",
+    "GITHUB_ENVIRONMENT": "production",
+}
 
 
 @pytest.fixture
@@ -64,15 +68,35 @@ def test_the_state_is_private_and_kept_in_versions(project: Commands) -> None:
         assert flag in update.split()
 
 
-def test_only_the_main_branch_of_one_repository_is_trusted(project: Commands) -> None:
+def _is_trusted(condition: str, claims: dict[str, str]) -> bool:
+    """Evaluate a condition of claims that must all be equal to something."""
+    terms = [re.fullmatch(r"assertion\.(\w+) == '(.*)'", term) for term in condition.split(" && ")]
+    return all(term and claims.get(term[1]) == term[2] for term in terms)
+
+
+def test_only_the_main_branch_of_one_repository_in_one_environment_is_trusted(
+    project: Commands,
+) -> None:
     project.run([SCRIPT], environment=ENVIRONMENT)
     (provider,) = project.lines("providers update-oidc")
-    assert (
-        "--attribute-condition=assertion.repository == 'acme/faregate'"
-        " && assertion.ref == 'refs/heads/main'" in provider
-    )
+    condition = provider.partition("--attribute-condition=")[2]
+    claims = {
+        **{"repository": "acme/faregate", "repository_id": "123456", "ref": "refs/heads/main"},
+        "environment": "production",
+    }
+    assert _is_trusted(condition, claims)
+    assert _is_trusted(condition, claims | {"repository": "acme/renamed"})
+    for other in (
+        {"repository_id": "654321"},  # the old name, under a new owner
+        {"environment": "staging"},
+        {"ref": "refs/heads/mine"},
+    ):
+        assert not _is_trusted(condition, claims | other), other
+    del claims["environment"]  # a job that waits for no reviewer
+    assert not _is_trusted(condition, claims)
+    assert "attribute.repository_id=assertion.repository_id" in provider
     (binding,) = project.lines("workloadIdentityUser")
-    assert binding.endswith("/attribute.repository/acme/faregate")
+    assert binding.endswith("/attribute.repository_id/123456")
 
 
 def test_the_deployer_is_no_owner_and_reads_no_secret(project: Commands) -> None:
@@ -114,12 +138,14 @@ def test_the_budget_is_the_deployers_where_its_account_is_named(project: Command
 @pytest.mark.parametrize(
     "changes",
     [
-        {"GITHUB_REPOSITORY": ""},
+        {"GITHUB_REPOSITORY_ID": ""},
         {"REGION": ""},
-        {"GITHUB_REPOSITORY": "acme"},
-        {"GITHUB_REPOSITORY": "acme/x' || true || '"},
+        {"GITHUB_ENVIRONMENT": ""},
+        {"GITHUB_REPOSITORY_ID": "acme/faregate"},
+        {"GITHUB_REPOSITORY_ID": "1' || true || '"},
+        {"GITHUB_ENVIRONMENT": "elsewhere"},
     ],
-    ids=["no repository", "no region", "no name", "more than a name"],
+    ids=["no repository", "no region", "no environment", "a name", "more than a number", "unknown"],
 )
 def test_what_is_missing_or_wrong_is_asked_first(
     project: Commands, changes: dict[str, str]
@@ -132,7 +158,7 @@ def test_what_is_missing_or_wrong_is_asked_first(
 def test_whatever_is_asked_tells_how_to(project: Commands) -> None:
     done = project.run([SCRIPT, "--help"], environment=ENVIRONMENT)
     assert done.returncode == 2
-    assert "GITHUB_REPOSITORY=owner/name" in done.stderr
+    assert "GITHUB_REPOSITORY_ID=…" in done.stderr
     assert project.calls == []
 
 

@@ -324,7 +324,6 @@ def test_metrics_are_made_of_what_functions_log(checked: Checked) -> None:
 def test_what_anybody_can_send_is_not_counted_as_a_failure_of_stripes(
     checked: Checked, status: int, counted: set[str]
 ) -> None:
-    """Without Stripe's signature the function answers 4xx, and asks nobody else."""
     filters = {
         each.key.removeprefix("webhook_"): each.values["filter"]
         for each in checked.of("logging_metric", "counted")

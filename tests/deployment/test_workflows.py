@@ -52,3 +52,14 @@ def test_a_deployment_has_what_the_project_s_configuration_reads() -> None:
 
 def test_a_deployment_is_never_broken_off() -> None:
     assert "cancel-in-progress: false" in _TEXTS["deploy.yml"]
+
+
+def test_a_deployment_runs_in_the_environment_that_google_trusts() -> None:
+    (job,) = re.findall(r"^  deploy:\n((?:    .*\n|\n)+)", _TEXTS["deploy.yml"], re.MULTILINE)
+    (environment,) = re.findall(r"^    environment: (.*)", job, re.MULTILINE)
+    (deployed,) = re.findall(r"^ +ENVIRONMENT: (.*)", job, re.MULTILINE)
+    assert environment == deployed
+    script = (paths.ROOT / "infra" / "bootstrap.sh").read_text()
+    (known,) = re.findall(r"GITHUB_ENVIRONMENT =~ \^\((.*)\)\$", script)
+    (offered,) = re.findall(r"options: \[(.*)\]", _TEXTS["deploy.yml"])
+    assert known.split("|") == offered.split(", ")
