@@ -2,14 +2,15 @@
 # Prepares an empty Google Cloud project for infra/deploy.sh, once; again, it changes nothing:
 #
 #   PROJECT_ID=… REGION=europe-west1 GITHUB_REPOSITORY_ID=… GITHUB_ENVIRONMENT=production \
-#     BILLING_ACCOUNT=… infra/bootstrap.sh
+#     BILLING_ACCOUNT=… CUSTOMERS_PROJECT=… infra/bootstrap.sh
 #
 # APIs, a bucket for Terraform's state, and the service account that deploys. GitHub's workflow acts
 # as it by workload identity federation: there is no key that could leak. Only a job of the one
 # repository, on its main branch, in the one GitHub environment (whose reviewers have agreed) may. The
 # repository is known by its number, which a new owner of an old name does not get:
-# `gh api repos/OWNER/NAME --jq .id`. Run by an owner of the project; with BILLING_ACCOUNT, by its administrator, the
-# deployer may also write the budget, without which the workflow cannot deploy.
+# `gh api repos/OWNER/NAME --jq .id`. Run by an owner of the project; with BILLING_ACCOUNT, by its
+# administrator, the deployer may also write the budget, without which the workflow cannot deploy.
+# CUSTOMERS_PROJECT is that of `customers_project`, if there is one, by an owner of it.
 set -euo pipefail
 
 main() {
@@ -26,6 +27,7 @@ main() {
   make_state_bucket
   make_deployer
   grant_roles
+  prepare_customers_project
   trust_github
   tell
 }
@@ -57,7 +59,9 @@ make_deployer() {
       --display-name='Deploys Faregate, as its GitHub workflow only'
 }
 
-# What Terraform makes, and no more: neither owner nor editor, and no value of a secret.
+# What Terraform makes, and no more: neither owner nor editor, no value of a secret, and nothing that
+# a customer stores. As it decides who may do what, it could lend itself the rest; that is in the
+# audit log, and what a reviewer of the GitHub environment is there for.
 grant_roles() {
   step 'What it may do'
   local roles=(
@@ -75,14 +79,13 @@ grant_roles() {
     resourcemanager.projectIamAdmin   # who may do what: as strong as all others together
     run.admin                         # services
     serviceusage.serviceUsageConsumer # asks the budget's API on this project's quota
-    storage.admin                     # state, sources
   )
   local role
   for role in "${roles[@]}"; do
     grant "roles/$role"
   done
-  make_role_for_secrets
-  grant "projects/$PROJECT_ID/roles/faregateSecretKeeper"
+  grant_secrets
+  grant_buckets
   if [[ -n ${BILLING_ACCOUNT:-} ]]; then
     gcloud billing accounts add-iam-policy-binding "$BILLING_ACCOUNT" \
       --member="serviceAccount:$deployer" --role=roles/billing.costsManager >/dev/null
@@ -92,19 +95,46 @@ grant_roles() {
 }
 
 # The predefined role that makes secrets reads them, too.
-make_role_for_secrets() {
-  local permissions verb=create
-  permissions=$(
-    IFS=,
-    local names=(
-      secretmanager.secrets.{create,delete,get,getIamPolicy,list,setIamPolicy,update}
-      secretmanager.versions.{add,get,list}
-    )
-    echo "${names[*]}"
-  )
-  ! exists iam roles describe faregateSecretKeeper --project="$PROJECT_ID" || verb=update
-  gcloud iam roles "$verb" faregateSecretKeeper --project="$PROJECT_ID" --quiet \
-    --title='Makes secrets and adds versions, reads none' --permissions="$permissions" >/dev/null
+grant_secrets() {
+  make_role faregateSecretKeeper 'Makes secrets and adds versions, reads none' \
+    secretmanager.secrets.{create,delete,get,getIamPolicy,list,setIamPolicy,update} \
+    secretmanager.versions.{add,get,list}
+  grant "projects/$PROJECT_ID/roles/faregateSecretKeeper"
+}
+
+# The predefined role that makes buckets reads what is in all of them, and customers' (fg-…) may be in
+# this project. A bucket's maker is asked of the project, so that one knows no name.
+grant_buckets() {
+  local ours="resource.name.startsWith('projects/_/buckets/$PROJECT_ID" objects
+  objects="$ours-terraform-state') || $ours-faregate-source')"
+  make_role faregateBucketMaker 'Makes and finds buckets' storage.buckets.{create,list}
+  grant "projects/$PROJECT_ID/roles/faregateBucketMaker"
+  make_role faregateBucketKeeper 'Keeps buckets, reads nothing in them' \
+    storage.buckets.{delete,get,getIamPolicy,setIamPolicy,update}
+  grant "projects/$PROJECT_ID/roles/faregateBucketKeeper" \
+    "title=platform_only,expression=$ours-faregate-')"
+  grant roles/storage.objectUser "title=state_and_source_only,expression=$objects"
+}
+
+# make_role ID TITLE PERMISSION…: a role of our own in the project, or what it allows from now on.
+make_role() {
+  local verb=create permissions
+  permissions=$(IFS=, && echo "${*:3}")
+  ! exists iam roles describe "$1" --project="$PROJECT_ID" || verb=update
+  gcloud iam roles "$verb" "$1" --project="$PROJECT_ID" --quiet \
+    --title="$2" --permissions="$permissions" >/dev/null
+}
+
+# Where customers' buckets, shares and accounts are: the deployer says who may what, and no more.
+prepare_customers_project() {
+  [[ -n ${CUSTOMERS_PROJECT:-} && $CUSTOMERS_PROJECT != "$PROJECT_ID" ]] || return 0
+  step "The project of customers' resources: APIs, and who may what there"
+  gcloud services enable {file,iam,storage}.googleapis.com --project="$CUSTOMERS_PROJECT"
+  local role
+  for role in iam.roleAdmin resourcemanager.projectIamAdmin; do
+    gcloud projects add-iam-policy-binding "$CUSTOMERS_PROJECT" --member="serviceAccount:$deployer" \
+      --role="roles/$role" --condition=None >/dev/null
+  done
 }
 
 trust_github() {
@@ -130,9 +160,10 @@ trust_github() {
     --member="principalSet://iam.googleapis.com/$pool/attribute.repository_id/$GITHUB_REPOSITORY_ID" >/dev/null
 }
 
+# grant ROLE [CONDITION]
 grant() {
   gcloud projects add-iam-policy-binding "$PROJECT_ID" --member="serviceAccount:$deployer" \
-    --role="$1" --condition=None >/dev/null
+    --role="$1" --condition="${2:-None}" >/dev/null
 }
 
 exists() { gcloud "$@" >/dev/null 2>&1; }

@@ -35,6 +35,8 @@ def test_an_empty_project_gets_everything(project: Commands) -> None:
         "storage buckets create",
         "iam service-accounts create",
         "iam roles create",
+        "iam roles create",
+        "iam roles create",
         "iam workload-identity-pools create",
         "iam workload-identity-pools providers",
     ]
@@ -101,22 +103,80 @@ def test_only_the_main_branch_of_one_repository_in_one_environment_is_trusted(
 
 def test_the_deployer_is_no_owner_and_reads_no_secret(project: Commands) -> None:
     project.run([SCRIPT], environment=ENVIRONMENT)
-    granted = [
-        re.search(r"--role=(\S+)", line)
-        for line in project.lines("gcloud projects add-iam-policy-binding")
-    ]
-    roles = {match[1] for match in granted if match}
-    assert len(roles) == len(granted) > 10
+    roles = {role for role, _ in _grants(project, "acme-billing")}
+    assert len(roles) > 10
     assert roles.isdisjoint(
         {
             "roles/owner",
             "roles/editor",
             "roles/secretmanager.admin",
+            "roles/storage.admin",
             "roles/iam.serviceAccountKeyAdmin",
         }
     )
-    (secrets,) = project.lines("iam roles update")
+    (secrets,) = project.lines("iam roles update faregateSecretKeeper")
     assert "secretmanager.versions.access" not in secrets
+
+
+def _grants(project: Commands, where: str) -> list[tuple[str, str]]:
+    """Give the deployer's roles in a project and their conditions."""
+    bindings = project.lines(f"gcloud projects add-iam-policy-binding {where} ")
+    found = [re.search(r"--role=(\S+) --condition=(.*)", line) for line in bindings]
+    assert all(found)
+    return [(match[1], match[2]) for match in found if match]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "read"),
+    [
+        ("acme-billing-terraform-state", False, True),
+        ("acme-billing-faregate-source", True, True),
+        ("acme-billing-faregate-usage", True, False),
+        ("fg-0123456789abcdef0123456789abcdef", False, False),
+        ("somebody-elses", False, False),
+    ],
+)
+def test_the_deployer_keeps_the_platforms_buckets_and_never_reads_a_customers(
+    project: Commands, name: str, kept: bool, read: bool
+) -> None:
+    project.run([SCRIPT], environment=ENVIRONMENT)
+    permissions = {
+        f"projects/acme-billing/roles/{match[1]}": match[2].split(",")
+        for line in project.lines("iam roles update")
+        if (match := re.search(r"update (\w+) .*--permissions=(\S+)", line))
+    } | {"roles/storage.objectUser": ["storage.objects.get"]}
+    allowed = {
+        permission
+        for role, condition in _grants(project, "acme-billing")
+        if "storage" in role or role in permissions
+        if condition == "None"
+        or any(
+            f"projects/_/buckets/{name}/objects/some".startswith(prefix)
+            for prefix in re.findall(r"resource\.name\.startsWith\('(.*?)'\)", condition)
+        )
+        for permission in permissions[role]
+    }
+    assert ("storage.buckets.setIamPolicy" in allowed) == kept
+    assert ("storage.objects.get" in allowed) == read
+    assert "storage.buckets.create" in allowed  # it is asked of the project
+
+
+def test_the_project_of_customers_resources_is_prepared_where_there_is_one(
+    project: Commands,
+) -> None:
+    for same in ({}, {"CUSTOMERS_PROJECT": "acme-billing"}):
+        project.run([SCRIPT], environment={**ENVIRONMENT, **same})
+        assert len(project.lines("services enable")) == len(project.lines("projects describe"))
+    done = project.run([SCRIPT], environment={**ENVIRONMENT, "CUSTOMERS_PROJECT": "acme-customers"})
+    assert done.returncode == 0, done.stderr
+    (enabled,) = [line for line in project.lines("services enable") if "acme-customers" in line]
+    for api in ("file", "iam", "storage"):
+        assert f"{api}.googleapis.com" in enabled.split()
+    # It says who may what there, and has nothing there itself.
+    assert {role for role, _ in _grants(project, "acme-customers")} == {
+        "roles/iam.roleAdmin",
+        "roles/resourcemanager.projectIamAdmin",
+    }
 
 
 def test_no_key_is_ever_made(project: Commands) -> None:
