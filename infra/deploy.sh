@@ -163,7 +163,8 @@ build_image() {
   bucket=$(answer '<bucket>' terraform -chdir=terraform output -raw source_bucket)
   builder=$(answer '<builder>' terraform -chdir=terraform output -raw builder)
   tagged=$repository/functions:${name#functions-}
-  if ! digest=$(digest_of "$tagged" 2>/dev/null) || [[ -n $dry_run ]]; then
+  digest=$(digest_if_any "$tagged")
+  if [[ -z $digest || -n $dry_run ]]; then
     run gcloud storage cp --no-clobber "$archive" "gs://$bucket/$name.zip"
     # Staged where the builder may read: by itself gcloud copies it to a bucket that is not ours.
     run gcloud builds submit "gs://$bucket/$name.zip" --config=infra/build.yaml \
@@ -173,6 +174,15 @@ build_image() {
     digest=$(digest_of "$tagged")
   fi
   image=$repository/functions@$digest
+}
+
+# Nothing when there is no such image. Who may not ask, or cannot, does not hear that there is none.
+digest_if_any() {
+  local told=.local/build/describe.errors
+  mkdir -p "${told%/*}"
+  if ! digest_of "$1" 2>"$told"; then
+    grep -qiE 'not[ _]found' "$told" || fail "the registry does not tell about $1: $(<"$told")"
+  fi
 }
 
 digest_of() {

@@ -70,9 +70,11 @@ class Commands:
         self.answers.append((pattern, text, 0, None))
         self._save()
 
-    def fail(self, pattern: str, *, times: int | None = None) -> None:
-        """Have calls that match fail: all, or so many of them."""
-        self.answers.insert(0, (pattern, "it does not work", 1, times))
+    def fail(
+        self, pattern: str, *, times: int | None = None, text: str = "it does not work"
+    ) -> None:
+        """Have calls that match fail with these words: all, or so many of them."""
+        self.answers.insert(0, (pattern, text, 1, times))
         self._save()
 
     def have(self, *secrets: str) -> None:

@@ -92,6 +92,11 @@ class Deployment:
         }.items():
             commands.answer(f"curl .*{path}", str(status))
 
+    def has_no_image(self) -> None:
+        """Have this checkout's image not be built yet. These are gcloud's words."""
+        told = "ERROR: (gcloud.artifacts.docker.images.describe) Image not found."
+        self.commands.fail("docker images describe", times=1, text=told)
+
     def configure_functions(self, names: str) -> None:
         """Have these functions be in the checkout's table."""
         self.commands.answers.insert(0, (r"console .*keys\(local.table", f'"{names}"', 0, None))
@@ -132,7 +137,7 @@ def deployment(tmp_path: Path, commands: Commands) -> Deployment:
 
 
 def test_the_steps_follow_each_other(deployment: Deployment) -> None:
-    deployment.commands.fail("docker images describe", times=1)
+    deployment.has_no_image()
     done = deployment.run("staging")
     assert done.returncode == 0, done.stderr
     assert deployment.steps == STEPS
@@ -145,7 +150,7 @@ def test_the_steps_follow_each_other(deployment: Deployment) -> None:
 
 
 def test_the_image_is_built_once_by_its_builder(deployment: Deployment) -> None:
-    deployment.commands.fail("docker images describe", times=1)
+    deployment.has_no_image()
     assert deployment.run("staging").returncode == 0
     (copied,) = deployment.commands.lines("storage cp")
     assert copied.endswith(f"gs://acme-billing-source/functions-{HASH}.zip")
@@ -162,6 +167,16 @@ def test_the_same_functions_are_not_built_again(deployment: Deployment) -> None:
     assert f"-var=image={NEW}" in deployment.commands.lines("terraform -chdir=terraform plan")[0]
 
 
+def test_who_cannot_ask_for_the_image_does_not_build_it(deployment: Deployment) -> None:
+    told = "ERROR: (gcloud.artifacts.docker.images.describe) PERMISSION_DENIED"
+    deployment.commands.fail("docker images describe", text=told)
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert "PERMISSION_DENIED" in done.stderr
+    assert deployment.commands.lines("builds submit") == []
+    assert deployment.applied == []
+
+
 def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> None:
     done = deployment.run("staging", "--dry-run", **dict.fromkeys(SECRETS, ""))
     assert done.returncode == 0, done.stderr
@@ -175,7 +190,7 @@ def test_a_dry_run_prints_every_step_and_takes_none(deployment: Deployment) -> N
 
 def test_the_first_deployment_makes_what_the_others_find(deployment: Deployment) -> None:
     deployment.is_the_first()
-    deployment.commands.fail("docker images describe", times=1)
+    deployment.has_no_image()
     done = deployment.run("staging")
     assert done.returncode == 0
     (foundation,) = deployment.commands.lines(PREPARE)
@@ -215,7 +230,7 @@ def test_what_the_script_makes_itself_is_not_asked_for() -> None:
     "broken", [step for step in STEPS[: STEPS.index(APPLY)] if "output" not in step]
 )
 def test_after_a_failed_step_comes_nothing(deployment: Deployment, broken: str) -> None:
-    deployment.commands.fail("docker images describe", times=1)
+    deployment.has_no_image()
     deployment.commands.fail(re.escape(broken))
     assert deployment.run("staging").returncode != 0
     assert deployment.steps == STEPS[: STEPS.index(broken) + 1]
@@ -344,7 +359,7 @@ def test_a_failed_way_back_is_told(deployment: Deployment) -> None:
 
 
 def test_no_secret_is_an_argument_or_printed(deployment: Deployment) -> None:
-    deployment.commands.fail("docker images describe", times=1)
+    deployment.has_no_image()
     done = deployment.run("staging")
     everything = "".join(deployment.commands.lines()) + done.stdout + done.stderr
     assert "s3cret" not in everything
