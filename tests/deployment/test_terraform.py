@@ -66,6 +66,18 @@ def test_it_is_well_formed_valid_and_passes_its_own_tests(checked: Checked) -> N
     assert set(checked.runs.values()) == {"pass"}
 
 
+def test_the_provider_is_of_one_exact_version_everywhere() -> None:
+    files = sorted(FOLDER.rglob("versions.tf"))
+    versions = {
+        version
+        for file in files
+        for version in re.findall(r'hashicorp/google"\n +version = "(.*?)"', file.read_text())
+    }
+    assert len(files) == 3
+    assert len(versions) == 1
+    assert re.fullmatch(r"\d+\.\d+\.\d+", versions.pop())
+
+
 # ---- the table of functions ---------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = "~> 6.50"
+      version = "6.50.0" # exactly: README.md, "Checks"
     }
   }
 }
