@@ -304,6 +304,18 @@ def page(inputs: Inputs) -> str:
             f" by {sessions(10_000_000, inputs).stored_bytes / _GB:,.0f} GB with",
             "10 million sessions: months that are over can be moved to BigQuery.",
             "",
+            "## What was measured",
+            "",
+            f"On {measured['read']}, on {measured['cores']} cores that ran Postgres, the function"
+            " and the clients together:",
+            "",
+            "| what | measured | how |",
+            "|---|--:|---|",
+            *(
+                f"| {name.replace('_', ' ')} | {measured[name]:,} | {how} |"
+                for name, how in measured["how"].items()
+            ),
+            "",
             "## Prices",
             "",
             "| what | list price | read | unconfirmed |",

@@ -274,25 +274,32 @@ variable "cors_allowed_origins" {
   }
 }
 
+# By default ten a second: an office of people behind one address, or a client that works eight calls
+# at a time with a pause. Who calls more from one server is asked to send batches, or is given more.
 variable "requests_per_minute" {
   description = "Requests that one address may make in a minute; beyond it gets 429."
   type        = number
   default     = 600
   nullable    = false
 
-  # Each request that is let in costs an instance's time.
+  # Fewer than ten refuse a person who clicks through an app: a slip. It is no switch: to let nobody in,
+  # see infra/runbooks/restore-drill.md. Above 100000 it limits
+  # nobody: three instances, each 40 requests of 50 ms at a time, do 144000.
   validation {
     condition     = var.requests_per_minute >= 10 && var.requests_per_minute <= 100000
     error_message = "The rate is 10 to 100000 requests a minute."
   }
 }
 
+# By default a hundred a second, ten times everybody's: a month's 10 million top-ups come at four a
+# second, and what Stripe held back during an outage comes all at once.
 variable "webhook_requests_per_minute" {
   description = "The same for Stripe's webhook, whose few addresses bring everybody's payments."
   type        = number
   default     = 6000
   nullable    = false
 
+  # One a second is what a few customers' payments bring; less refuses them.
   validation {
     condition     = var.webhook_requests_per_minute >= 60 && var.webhook_requests_per_minute <= 100000
     error_message = "The rate is 60 to 100000 requests a minute."

@@ -33,6 +33,16 @@ def test_each_list_price_says_where_and_when_it_was_read(inputs: Inputs) -> None
         assert date(2026, 1, 1) <= inputs[name]["read"] <= date(2030, 1, 1), name
 
 
+def test_each_measured_number_says_how(inputs: Inputs) -> None:
+    measured = inputs["measured"]
+    assert measured["how"].keys() == measured.keys() - {"how", "read", "cores"}
+    page = costs.PAGE.read_text()
+    for name, how in measured["how"].items():
+        assert f"| {measured[name]:,} | {how} |" in page
+        for module in re.findall(r"python -m ([\w.]+)", how):
+            assert (paths.ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
 @pytest.mark.parametrize("kind", [costs.sessions, costs.events])
 def test_more_never_costs_less(kind: Callable[[int, Inputs], Load], inputs: Inputs) -> None:
     months = [costs.costs(kind(number, inputs), inputs) for number in range(0, 10**8, 10**6)]

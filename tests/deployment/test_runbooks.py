@@ -1,6 +1,7 @@
 """Each alert has a page, and what a page says to look at is there."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -17,7 +18,8 @@ ALERTS = (
     *("server_errors", "latency_p99", "budget", "uptime"),
 )
 DRILLS = ("restore_drill", "key_rotation")
-PAGES = sorted(FOLDER.glob("*.md"))
+FIRST = FOLDER / "README.md"
+PAGES = sorted(page for page in FOLDER.glob("*.md") if page != FIRST)
 
 
 def _blocks(page: Path, language: str) -> list[str]:
@@ -43,6 +45,7 @@ def test_a_page_says_what_it_means_what_to_look_at_and_what_to_do(alert: str) ->
     assert f"**Alert** `{alert}`" in text
     parts = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert parts == ["What it means", "What to look at", "What to do"]
+    assert "](README.md)" in text
 
 
 def test_the_alerts_are_those_of_terraform() -> None:
@@ -53,6 +56,21 @@ def test_the_alerts_are_those_of_terraform() -> None:
     assert block
     named = re.findall(r"^    (\w+) = \{", block[1], re.MULTILINE)
     assert sorted([*named, "budget"]) == sorted(ALERTS)
+
+
+@pytest.mark.parametrize("page", [FIRST, *PAGES], ids=lambda page: page.stem)
+def test_commands_are_a_shells_and_of_what_is_set_or_there(page: Path) -> None:
+    outputs = re.findall(r'^output "(\w+)"', (TERRAFORM / "outputs.tf").read_text(), re.MULTILINE)
+    told = set(re.findall(r"(\w+)=", "".join(_blocks(FIRST, "sh"))))
+    for block in _blocks(page, "sh"):
+        read = subprocess.run(
+            ["bash", "-n"], input=block, capture_output=True, text=True, check=True
+        )
+        assert read.stderr == ""
+        assert set(re.findall(r"\$\{?(\w+)", block)) <= told
+        assert set(re.findall(r"terraform output (\w+)", block)) <= set(outputs)
+        for file in re.findall(r"-var-file=(\S+)", block):
+            assert (TERRAFORM / file).exists()
 
 
 @pytest.mark.parametrize("query", _QUERIES)
@@ -67,7 +85,7 @@ def test_each_query_runs(query: str, database: Database) -> None:
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     services = re.findall(r'service_name="([\w-]+)"|--service=([\w-]+)', text)
-    queues = re.findall(r"tasks queues describe ([\w-]+)|jobs resume ([\w-]+)", text)
+    queues = re.findall(r"tasks queues describe ([\w-]+)|jobs resume ([a-z][\w-]*)", text)
     for name in {first or second for first, second in services + queues}:
         assert name.replace("-", "_") in FUNCTIONS, name
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):
