@@ -1,7 +1,8 @@
 """Give the functions their three keys to a Supabase project, each once.
 
     python -m infra.supabase_project                          what has no value yet
-    python -m infra.supabase_project --rotate database-url    another password, key, …
+    python -m infra.supabase_project --rotate database-url    another login, key, … beside the old
+    python -m infra.supabase_project --retire database-url    end the logins that it has replaced
 
 After the migrations, which make the role that the functions log in as. A secret that has a value is
 left alone, so it may run with every deployment. Reads SUPABASE_ACCESS_TOKEN, SUPABASE_PROJECT_REF
@@ -14,7 +15,7 @@ import hmac
 import json
 import os
 from base64 import b64encode
-from secrets import token_bytes, token_urlsafe
+from secrets import token_bytes, token_hex, token_urlsafe
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +33,51 @@ _POOLER_PORT = 6543
 _ITERATIONS = 4096
 
 
+# Another login that may do what the functions' role may, and as impatiently: what is set for a role
+# holds for those who log in as it, not for its members.
+_ANOTHER_LOGIN = """
+do $$
+declare
+    v_setting text;
+begin
+    create role {login} login inherit password '{verifier}' in role {role};
+    for v_setting in
+        select unnest(s.setconfig) from pg_catalog.pg_db_role_setting as s
+        where s.setrole = '{role}'::regrole and s.setdatabase = 0
+    loop
+        -- By way of this transaction: a list of words is no literal.
+        perform set_config(
+            split_part(v_setting, '=', 1), substr(v_setting, strpos(v_setting, '=') + 1), true
+        );
+        execute format('alter role {login} set %I from current', split_part(v_setting, '=', 1));
+    end loop;
+end
+$$
+"""
+# The role stays, because it is what all are allowed as; without a password nobody logs in as it.
+_OLDER_LOGINS = """
+do $$
+declare
+    v_logins name[] := array(
+        select r.rolname from pg_catalog.pg_roles as r
+        inner join pg_catalog.pg_auth_members as m on m.member = r.oid
+        where m.roleid = '{role}'::regrole and r.rolname ~ '^{role}_[0-9a-f]{{8}}$'
+        order by r.oid desc
+    );
+    v_login name;
+begin
+    if cardinality(v_logins) = 0 then
+        raise exception 'the functions log in as {role} itself: rotate first';
+    end if;
+    foreach v_login in array v_logins[2:] loop
+        execute format('drop role %I', v_login);
+    end loop;
+    alter role {role} password null;
+end
+$$
+"""
+
+
 class Project:
     """A project, by Supabase's Management API."""
 
@@ -39,13 +85,27 @@ class Project:
         self._api, self._ref = api, ref
 
     def database_url(self) -> str:
-        """Set another password of the functions' role, and tell how they log in with it."""
+        """Set the password of the functions' role, and tell how they log in with it."""
+        password = token_urlsafe(32)
+        return self._log_in(
+            FUNCTIONS, password, f"alter role {FUNCTIONS} password '{verifier(password)}'"
+        )
+
+    def another_database_url(self) -> str:
+        """Make another login beside the one that is used, and tell how the functions use it."""
+        login, password = f"{FUNCTIONS}_{token_hex(4)}", token_urlsafe(32)
+        statement = _ANOTHER_LOGIN.format(login=login, role=FUNCTIONS, verifier=verifier(password))
+        return self._log_in(login, password, statement)
+
+    def retire_logins(self) -> None:
+        """End every login of the functions but the newest."""
+        self._call("POST", "database/query", query=_OLDER_LOGINS.format(role=FUNCTIONS))
+
+    def _log_in(self, login: str, password: str, statement: str) -> str:
         poolers = self._call("GET", "config/database/pooler")
         host = next(each["db_host"] for each in poolers if each["database_type"] == "PRIMARY")
-        password = token_urlsafe(32)
-        statement = f"alter role {FUNCTIONS} password '{verifier(password)}'"
         self._call("POST", "database/query", query=statement)
-        user = f"{FUNCTIONS}.{self._ref}"
+        user = f"{login}.{self._ref}"
         return f"postgresql://{user}:{password}@{host}:{_POOLER_PORT}/postgres?sslmode=require"
 
     def secret_key(self) -> str:
@@ -81,6 +141,9 @@ MAKERS = {
 }
 """How each secret is made."""
 
+ROTATORS = MAKERS | {"database-url": Project.another_database_url}
+"""How another one is made, while the functions still use the one before."""
+
 
 def verifier(password: str) -> str:
     """Compute what Postgres keeps of a password (SCRAM-SHA-256, RFC 5803)."""
@@ -113,11 +176,26 @@ def _setting(name: str) -> str:
     return value
 
 
+def _make_missing(project: Project) -> None:
+    for secret, make in MAKERS.items():
+        if secret_manager.has(secret):
+            say(f"{secret} has a value.")
+        else:
+            _store(secret, make(project))
+
+
+def _store(secret: str, value: str) -> None:
+    secret_manager.put(secret, value)
+    say(f"{secret} has a new value.")
+
+
 def main() -> None:
-    """Make what is missing, or what the arguments name."""
+    """Make what is missing, or do what the arguments say."""
     parser = argparse.ArgumentParser(prog="infra.supabase_project")
-    parser.add_argument("--rotate", choices=MAKERS, help="make another value of this one")
-    rotated = parser.parse_args().rotate
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--rotate", choices=ROTATORS, help="make another value of this one")
+    way.add_argument("--retire", choices=["database-url"], help="end what a newer one replaced")
+    asked = parser.parse_args()
     ref, token = _setting("SUPABASE_PROJECT_REF"), _setting("SUPABASE_ACCESS_TOKEN")
     with httpx.Client(
         base_url=os.environ.get("SUPABASE_API_URL") or _API,
@@ -126,12 +204,13 @@ def main() -> None:
     ) as api:
         project = Project(api, ref)
         try:
-            for secret in [rotated] if rotated else MAKERS:
-                if not rotated and secret_manager.has(secret):
-                    say(f"{secret} has a value.")
-                    continue
-                secret_manager.put(secret, MAKERS[secret](project))
-                say(f"{secret} has a new value.")
+            if asked.retire:
+                project.retire_logins()
+                say(f"{asked.retire}: only the newest login is left.")
+            elif asked.rotate:
+                _store(asked.rotate, ROTATORS[asked.rotate](project))
+            else:
+                _make_missing(project)
         except httpx.HTTPError as error:
             raise RefusalError(f"Supabase could not be reached: {error!r}") from error
 

@@ -50,7 +50,10 @@ class Management:
             if self.is_broken:
                 raise HTTPException(500)
             with psycopg.connect(self.owner_url, autocommit=True) as owner:
-                owner.execute(body["query"].replace(FUNCTIONS, self.role).encode())
+                try:
+                    owner.execute(body["query"].replace(FUNCTIONS, self.role).encode())
+                except psycopg.Error as error:
+                    raise HTTPException(400, str(error)) from error
             return []
 
         @app.post(f"{root}/api-keys", status_code=201)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from subprocess import CompletedProcess
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -27,7 +28,14 @@ def project(database: Database) -> Iterator[Management]:
         owner.execute(f"create role {role} login".encode())
         with run_management(database.owner_url, role) as management:
             yield management
-        owner.execute(f"drop role {role}".encode())
+        members = owner.execute(
+            "select member::regrole::text from pg_auth_members where roleid = %s::regrole"
+            " and member::regrole::text like %s",
+            [role, f"{role}%"],
+        )
+        owner.execute("drop table if exists kept")
+        for name in [*(row[0] for row in members), role]:
+            owner.execute(f"drop role {name}".encode())
 
 
 def _run(
@@ -61,15 +69,59 @@ def test_the_functions_can_log_in(
     url = urlsplit(_put(commands)["database-url"])
     assert url.username == f"{FUNCTIONS}.{REF}"
     assert (url.hostname, url.port) == ("aws-0-eu-west-1.pooler.supabase.com", 6543)
-    here = urlsplit(database.owner_url)
-    with psycopg.connect(
+    with _log_in(_put(commands)["database-url"], project, database) as connection:
+        assert connection.execute("select current_user").fetchone() == (project.role,)
+
+
+def _log_in(url: str, project: Management, database: Database) -> psycopg.Connection[Any]:
+    """Log in with what was stored, at the test's own Postgres instead of the pooler."""
+    told, here = urlsplit(url), urlsplit(database.owner_url)
+    login = str(told.username).removesuffix(f".{REF}").replace(FUNCTIONS, project.role)
+    return psycopg.connect(
         host=here.hostname,
         port=here.port,
         dbname=database.name,
-        user=project.role,
-        password=url.password,
-    ) as connection:
-        assert connection.execute("select current_user").fetchone() == (project.role,)
+        user=login,
+        password=told.password,
+        autocommit=True,
+    )
+
+
+def test_logins_overlap_until_the_old_one_is_retired(
+    commands: Commands, project: Management, database: Database
+) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute("create table kept (id integer)")
+        owner.execute(f"grant select on kept to {project.role}".encode())
+        owner.execute(f"alter role {project.role} set statement_timeout = '7s'".encode())
+        owner.execute(f'alter role {project.role} set search_path = a, "b c"'.encode())
+    _run(commands, project)
+    urls = [_put(commands)["database-url"]]
+    for _ in range(2):
+        assert _run(commands, project, "--rotate", "database-url").returncode == 0
+        urls.append(_put(commands)["database-url"])
+    assert len({urlsplit(url).username for url in urls}) == 3
+    for url in urls:  # none of them has a gap, whichever an instance still has
+        with _log_in(url, project, database) as connection:
+            assert connection.execute("select count(*) from public.kept").fetchone() == (0,)
+            assert connection.execute("show statement_timeout").fetchone() == ("7s",)
+            assert connection.execute("show search_path").fetchone() == ('a, "b c"',)
+
+    assert _run(commands, project, "--retire", "database-url").returncode == 0
+    _log_in(urls[-1], project, database).close()
+    for url in urls[:-1]:
+        with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+            _log_in(url, project, database)
+
+
+def test_the_only_login_is_not_retired(
+    commands: Commands, project: Management, database: Database
+) -> None:
+    _run(commands, project)
+    done = _run(commands, project, "--retire", "database-url")
+    assert done.returncode == 1
+    assert done.stderr == "faregate: Supabase refused database/query: 400.\n"
+    _log_in(_put(commands)["database-url"], project, database).close()
 
 
 def test_postgres_never_sees_the_password(commands: Commands, project: Management) -> None:
@@ -77,6 +129,9 @@ def test_postgres_never_sees_the_password(commands: Commands, project: Managemen
     (query,) = project.queries
     assert query.startswith(f"alter role {FUNCTIONS} password 'SCRAM-SHA-256$4096:")
     assert str(urlsplit(_put(commands)["database-url"]).password) not in query
+    _run(commands, project, "--rotate", "database-url")
+    assert "password 'SCRAM-SHA-256$4096:" in project.queries[1]
+    assert str(urlsplit(_put(commands)["database-url"]).password) not in project.queries[1]
 
 
 def test_the_settings_take_what_was_made(
