@@ -1,7 +1,8 @@
 """Loads providers' prices from the package genai-prices, and shows what they change.
 
 Prices are only ever added: what is dated counts from its date, what is not from now on; a model
-that is new has had its prices from the beginning. Names of models are replaced.
+that is new has had its prices from the beginning. Names of models are replaced. What an operator
+said that a model costs counts until the package knows that model or its name.
 """
 
 import json
@@ -253,7 +254,7 @@ def _decimal(value: Decimal) -> str:
 
 def _replace_names(connection: psycopg.Connection[Any], models: Mapping[Key, Model]) -> None:
     connection.execute("delete from billing.model_names")
-    connection.execute("delete from billing.provider_models")
+    connection.execute("delete from billing.provider_models where not is_own")
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into billing.providers (id, fallback_ids) values (%s, %s)"
@@ -263,7 +264,11 @@ def _replace_names(connection: psycopg.Connection[Any], models: Mapping[Key, Mod
         cursor.executemany(
             "insert into billing.provider_models"
             " (provider_id, id, position, names, pattern, context_tokens, is_deprecated)"
-            " values (%s, %s, %s, %s, %s, %s, %s)",
+            " values (%s, %s, %s, %s, %s, %s, %s)"
+            # One whose cost an operator said before.
+            " on conflict (provider_id, id) do update set (position, names, pattern,"
+            " context_tokens, is_deprecated, is_own) = (excluded.position, excluded.names,"
+            " excluded.pattern, excluded.context_tokens, excluded.is_deprecated, false)",
             [
                 (
                     *(*key, position, model.names, model.pattern),

@@ -2161,8 +2161,8 @@ alter table billing.provider_costs enable row level security;
 CREATE TRIGGER provider_costs_append_only BEFORE DELETE OR UPDATE ON billing.provider_costs FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER provider_costs_no_truncate BEFORE TRUNCATE ON billing.provider_costs FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
--- Which names mean which model. The loader replaces it: it decides about events to come, never about
--- those that are rated.
+-- Which names mean which model. The loader replaces those that are not own: they decide about events
+-- to come, never about those that are rated.
 create table billing.provider_models (
     provider_id text not null, -- Who sells it.
     id text not null, -- What its prices call it.
@@ -2171,6 +2171,7 @@ create table billing.provider_models (
     pattern text, -- A regular expression of other names that mean it, in lower case; null: there are none.
     context_tokens bigint, -- How many tokens of input and output together it takes; null: it is not known.
     is_deprecated boolean not null default false, -- Whether its provider is about to sell it no more.
+    is_own boolean not null default false, -- Whether an operator said what it costs, because the loader does not know it: then its id is its only name.
     constraint provider_models_provider_id_fkey FOREIGN KEY (provider_id) REFERENCES billing.providers(id),
     constraint provider_models_pkey PRIMARY KEY (provider_id, id)
 );
@@ -3582,7 +3583,7 @@ create function api.create_usage_months() returns boolean language plpgsql secur
 grant execute on routine api.create_usage_months() to faregate_functions, service_role;
 
 -- Decides what usage costs from a moment on, for an operator.
-create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text) returns TABLE(rate api.usage_rates, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '934ac3a7e40f04655f556679b38775b2';
+create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text) returns TABLE(rate api.usage_rates, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '04abfd378930ba401b8a211072dba287';
 grant execute on routine api.create_usage_rate(jsonb,jsonb,text) to faregate_functions, service_role;
 
 -- Makes a workspace of the caller's organization.
@@ -4145,6 +4146,8 @@ create function billing.acknowledge(p_organization_id uuid, p_task_id uuid) retu
 
 create function billing.add_correction(p_original billing.usage_events, p_was billing.usage_total, p_correction billing.rated_usage, p_price_usd numeric, p_sequence bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c335149367450c8f24e1d756e65f3166';
 
+create function billing.add_own_cost(p_provider_id text, p_name text, p_effective_at timestamp with time zone, p_costs jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as '45dcb277a121af4f219cfd773e4ceb28';
+
 create function billing.add_provider_price(p_provider_id text, p_model_id text, p_effective_at timestamp with time zone, p_source text, p_tiers jsonb) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'bdca3e36228ed849fcdb7880e11b600b';
 
 create function billing.add_to_counters(p_counts billing.usage_count[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_nestloop=on set enable_hashjoin=off as '99d43928edd95abcffb3c820c9222c46';
@@ -4309,7 +4312,7 @@ create function billing.find_space(p_caller billing.caller, p_slug text) returns
 
 create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) returns billing.storage language plpgsql set search_path=pg_catalog, pg_temp as '150d7bc1ec50138734c3924890cb4d75';
 
-create function billing.find_tariffs(p_groups billing.usage_group[], p_first_at timestamp with time zone, p_last_at timestamp with time zone) returns TABLE(number bigint, special_id uuid, plan_id text, feature text, provider_id text, model text, starts_at timestamp with time zone, ends_at timestamp with time zone, is_known boolean, provider_price_id uuid, request_cost_usd numeric, usage_rate_id uuid, request_price_usd numeric, markup numeric, may_be_below_cost boolean, is_tiered boolean, allow_debt_micros bigint) language plpgsql set search_path=pg_catalog, pg_temp as 'b92a0db0c0256c5b157317e7811ccaa6';
+create function billing.find_tariffs(p_groups billing.usage_group[], p_first_at timestamp with time zone, p_last_at timestamp with time zone) returns TABLE(number bigint, special_id uuid, plan_id text, feature text, provider_id text, model text, starts_at timestamp with time zone, ends_at timestamp with time zone, is_known boolean, provider_price_id uuid, request_cost_usd numeric, usage_rate_id uuid, request_price_usd numeric, markup numeric, may_be_below_cost boolean, is_tiered boolean, allow_debt_micros bigint) language plpgsql set search_path=pg_catalog, pg_temp as '564f553a7b41646ae7695d06d70873ec';
 
 create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'bc7cc9da48776075ae085a3950380b25';
 

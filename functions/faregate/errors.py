@@ -38,6 +38,7 @@ PROBLEMS = {
     "preset_exceeded": Problem(400, "The preset is for shorter sessions."),
     "model_unknown": Problem(400, "There is no such provider, or no such model of it."),
     "effective_in_the_past": Problem(400, "What was used is rated already: begin now or later."),
+    "cost_is_known": Problem(400, "What this model costs is loaded: it cannot be named."),
     "below_cost_not_meant": Problem(
         400, "This may come to less than the cost: set may_be_below_cost if that is meant."
     ),

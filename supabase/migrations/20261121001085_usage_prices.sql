@@ -57,12 +57,13 @@ create table billing.provider_models (
     pattern text,
     context_tokens bigint,
     is_deprecated boolean not null default false,
+    is_own boolean not null default false,
     primary key (provider_id, id)
 );
 alter table billing.provider_models enable row level security;
 comment on table billing.provider_models is
-'Which names mean which model. The loader replaces it: it decides about events to come, never about
-those that are rated.';
+'Which names mean which model. The loader replaces those that are not own: they decide about events
+to come, never about those that are rated.';
 comment on column billing.provider_models.provider_id is 'Who sells it.';
 comment on column billing.provider_models.id is 'What its prices call it.';
 comment on column billing.provider_models.position is
@@ -74,6 +75,9 @@ comment on column billing.provider_models.context_tokens is
 'How many tokens of input and output together it takes; null: it is not known.';
 comment on column billing.provider_models.is_deprecated is
 'Whether its provider is about to sell it no more.';
+comment on column billing.provider_models.is_own is
+'Whether an operator said what it costs, because the loader does not know it: then its id is its
+only name.';
 
 create table billing.model_names (
     provider_id text not null,
@@ -384,6 +388,44 @@ begin
     select v_id, u.meter, t.key::bigint, u.unit_price_usd, u.adds_usd
     from jsonb_each(p_tiers) as t
     cross join lateral billing.usage_units('{"requests": 0}' || t.value) as u;
+end
+$$;
+
+-- billing.add_own_cost: what a model takes from a moment on, as an operator says who alone knows:
+-- {meter: USD per unit}. When the loader knows it or its name, what that says counts.
+--
+-- Raises  FG400 cost_is_known  the loader says what it costs
+create function billing.add_own_cost(
+    p_provider_id text, p_name text, p_effective_at timestamptz, p_costs jsonb
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_model billing.provider_models := billing.find_model(p_provider_id, p_name);
+begin
+    if exists (
+        select
+        from billing.provider_prices as p
+        where p.provider_id = v_model.provider_id
+            and p.model_id = v_model.id
+            and p.source <> 'operator'
+    ) then
+        raise exception using errcode = 'FG400', message = 'cost_is_known';
+    elsif v_model.id is null then
+        v_model.provider_id := lower(p_provider_id);
+        v_model.id := lower(p_name);
+        insert into billing.providers (id) values (v_model.provider_id)
+        on conflict do nothing;
+        -- After all that the loader knows.
+        insert into billing.provider_models (provider_id, id, position, names, is_own)
+        values (v_model.provider_id, v_model.id, 1000000000, array[v_model.id], true);
+    end if;
+    perform billing.add_provider_price(
+        v_model.provider_id, v_model.id, p_effective_at, 'operator',
+        jsonb_build_object('-1', p_costs)
+    );
 end
 $$;
 

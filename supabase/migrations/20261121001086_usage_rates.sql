@@ -105,14 +105,16 @@ end
 $$;
 
 -- api.create_usage_rate: what usage costs from now on, or from a later moment. p_rate: a row of
--- billing.usage_rates without its id, with prices as billing.add_usage_rate takes them. Its model
--- is any name that means it; the rate has the provider and the model whose prices count.
+-- billing.usage_rates without its id, with prices as billing.add_usage_rate takes them, and costs
+-- as billing.add_own_cost, of a model whose cost nobody else says. Its model is any name that means
+-- it; the rate has the provider and the model whose prices count.
 --
 -- Raises  FG404 organization_not_found, FG400 plan_unknown, FG409 idempotency_conflict
 --         FG400 model_unknown           no such provider, or no such model of it
 --         FG400 effective_in_the_past   what was used is rated already
---         FG400 below_cost_not_meant, FG400 tiers_overlap
---         FG409 rate_exists             one for the same begins at that very moment
+--         FG400 below_cost_not_meant, FG400 tiers_overlap, FG400 cost_is_known
+--         FG409 rate_exists             one for the same, or another cost of the model, begins at
+--                                       that very moment
 -- Locks   the key.
 create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text)
 returns table (rate api.usage_rates, replayed boolean)
@@ -135,6 +137,20 @@ begin
         return;
     end if;
     perform billing.find_scope(v_rate.organization_id, v_rate.plan_id);
+    if v_rate.effective_at < v_now then
+        raise exception using errcode = 'FG400', message = 'effective_in_the_past';
+    end if;
+    v_rate.effective_at := coalesce(v_rate.effective_at, v_now);
+    if p_rate ->> 'costs' is not null then
+        begin
+            perform billing.add_own_cost(
+                v_rate.provider_id, v_rate.model_id, v_rate.effective_at, p_rate -> 'costs'
+            );
+        exception
+            when unique_violation then
+                raise exception using errcode = 'FG409', message = 'rate_exists';
+        end;
+    end if;
     if v_rate.model_id is not null then
         v_model := billing.find_model(v_rate.provider_id, v_rate.model_id);
         v_rate.provider_id := v_model.provider_id;
@@ -143,11 +159,8 @@ begin
     perform from billing.providers as p where p.id = v_rate.provider_id;
     if not found and p_rate ->> 'provider_id' is not null then
         raise exception using errcode = 'FG400', message = 'model_unknown';
-    elsif v_rate.effective_at < v_now then
-        raise exception using errcode = 'FG400', message = 'effective_in_the_past';
     end if;
     v_rate.id := billing.uuidv7();
-    v_rate.effective_at := coalesce(v_rate.effective_at, v_now);
     v_rate.created_by := v_caller.actor;
     begin
         perform billing.add_usage_rate(v_rate, p_rate -> 'prices');
@@ -161,7 +174,8 @@ begin
     insert into billing.audit_log (organization_id, actor, action, subject_id, detail)
     values (
         coalesce(v_rate.organization_id, v_caller.organization_id), v_caller.actor,
-        'create_usage_rate', v_rate.id, jsonb_strip_nulls(to_jsonb(rate))
+        'create_usage_rate', v_rate.id,
+        jsonb_strip_nulls(to_jsonb(rate) || jsonb_build_object('costs', p_rate -> 'costs'))
     );
     perform billing.remember(
         v_caller.organization_id, p_idempotency_key, 'create_usage_rate', p_rate, to_jsonb(rate)

@@ -57,6 +57,8 @@ begin
             g.*,
             n.price_provider_id,
             n.price_model_id,
+            o.provider_id as own_provider_id,
+            o.id as own_model_id,
             p.allow_debt_micros,
             n.name is null and g.provider_id <> '' as is_new_name,
             case
@@ -70,6 +72,16 @@ begin
             where k.provider_id = g.provider_id and k.name = g.model
             limit 1 -- noqa: AM09
         ) as n on true
+        -- An operator may have said what it costs since it was asked for.
+        left join lateral (
+            select m.provider_id, m.id
+            from billing.provider_models as m
+            where n.price_model_id is null
+                and m.provider_id = lower(g.provider_id)
+                and m.id = lower(g.model)
+                and m.is_own
+            limit 1 -- noqa: AM09
+        ) as o on true
         left join lateral (
             select c.allow_debt_micros
             from billing.usage_policies as c
@@ -91,8 +103,10 @@ begin
             f.model,
             f.allow_debt_micros,
             f.is_new_name,
-            coalesce(f.price_provider_id, (f.new_model).provider_id) as price_provider_id,
-            coalesce(f.price_model_id, (f.new_model).id) as price_model_id
+            coalesce(
+                f.price_provider_id, (f.new_model).provider_id, f.own_provider_id
+            ) as price_provider_id,
+            coalesce(f.price_model_id, (f.new_model).id, f.own_model_id) as price_model_id
         from found as f
     ),
     -- Names that were asked for the first time; in order, as others learn the same.

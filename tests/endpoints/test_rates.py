@@ -106,6 +106,47 @@ def test_a_rate_counts_from_its_moment_on(
     assert listed["data"] == [later, rate | {"replaced_at": later["effective_at"]}]
 
 
+def test_an_operator_says_what_a_model_costs_that_is_not_loaded(
+    client: Client,
+    function: Load,
+    operator: Organization,
+    customer: Organization,
+    platform: Platform,
+) -> None:
+    usage = function("usage")
+
+    def use(name: str, **said: Any) -> str | None:  # noqa: ANN401  any JSON
+        event = _event(customer, name, provider="own", model="Llama", **said)
+        answer = usage.post("/v1/usage/events", {"events": [event]}, by=operator.passport)
+        reason: str | None = done(answer)["events"][0]["reason"]
+        return reason
+
+    # Asked for before: the name is known to be unknown.
+    assert use("before") == "unknown_model"
+    model = {"provider": "own", "model": "LLAMA"}
+    body = model | {"plan": "free", "costs": {"input_tokens": "0.02"}, "markup": "2"}
+    rate = done(client.post(RATES, body, by=operator.passport), 201)
+    assert (rate["provider"], rate["model"], rate["prices"]) == ("own", "llama", {})
+    assert use("with a cost") is None
+    # A meter that is not among them costs nobody knows what.
+    assert use("more", quantities={"input_tokens": 1, "output_tokens": 1}) == "cost_unknown"
+    # Now that its cost is known it may have other rates; and from a moment on another cost.
+    own = model | {"organization_id": customer.id, "prices": {"input_tokens": "0.03"}}
+    done(client.post(RATES, own, by=operator.passport), 201)
+    assert use("by an own rate") is None
+    dear = own | {"costs": {"input_tokens": "0.05"}, "effective_at": _in(3600)}
+    done(client.post(RATES, dear, by=operator.passport), 201)
+    problem(client.post(RATES, dear, by=operator.passport), 409, "rate_exists")
+    assert use("not yet") is None
+    platform.advance(3601)
+    assert use("below the cost") == "below_cost"
+    rows = platform.fetch(
+        "select trim_scale(cost_usd)::text, trim_scale(price_usd)::text"
+        " from billing.usage_events where review is null order by id"
+    )
+    assert rows == [("0.02", "0.04"), ("0.02", "0.03"), ("0.02", "0.03")]
+
+
 def test_prices_are_exact(
     client: Client,
     function: Load,
@@ -198,6 +239,12 @@ def _tiers(*tiers: tuple[float | None, str], kind: str = "volume") -> dict[str, 
         {"prices": {"images": "-0.1"}},
         {"prices": {"images": "0.1234567890123456789"}},
         {"prices": {"Images": "0.1"}},
+        {"markup": "2", "costs": {"images": "1"}},
+        {"markup": "2", "provider": "own", "costs": {"images": "1"}},
+        {"markup": "2", "provider": "own", "model": "x", "costs": {}},
+        {"markup": "2", "provider": "own", "model": "x", "costs": {"images": 1}},
+        {"provider": "own", "model": "x", "costs": {"images": "1"}},
+        {"provider": "own", "model": "x", "costs": {"images": "1"}, "ends": True},
         {"prices": {f"m{n}": "1" for n in range(33)}},
         {"markup": "1.5", "model": "m"},
         {"markup": "1.5", "plan": "free", "organization_id": ABSENT},
@@ -265,6 +312,11 @@ def test_what_is_wrong_with_a_rate_is_told_in_its_own_words(
         ({"plan": "gold"}, 400, "plan_unknown"),
         ({"provider": "nobody"}, 400, "model_unknown"),
         ({"provider": "acme", "model": "n"}, 400, "model_unknown"),
+        (
+            {"provider": "broker", "model": "M", "costs": {"input_tokens": "1"}},
+            400,
+            "cost_is_known",
+        ),
         ({"effective_at": "2026-01-01T00:00:00Z"}, 400, "effective_in_the_past"),
         ({"markup": "0.999999999999"}, 400, "below_cost_not_meant"),
         (_tiers((None, "1")) | {"may_be_below_cost": False}, 400, "below_cost_not_meant"),

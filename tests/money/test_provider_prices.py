@@ -179,6 +179,21 @@ def test_a_second_load_brings_nothing_new(ledger: Ledger) -> None:
     assert prices.load(ledger.owner) == []
 
 
+def test_what_an_operator_said_counts_until_the_package_knows(ledger: Ledger) -> None:
+    known = next(key for key, model in prices.listed() if model.versions)
+    for provider, model in (known, ("own", "llama-tuned")):
+        ledger.run(
+            'select billing.add_own_cost(%s, %s, billing.now(), \'{"images": "1"}\')',
+            provider,
+            model,
+        )
+    (found,) = [each for each in prices.load(ledger.owner) if each.key == known]
+    assert found.before == {-1: {"images": Decimal(1)}}
+    models = ledger.fetch("select provider_id, id from billing.provider_models where is_own")
+    assert models == [("own", "llama-tuned")]
+    assert prices.load(ledger.owner) == []
+
+
 def test_the_loader_and_the_database_know_the_same_parts(ledger: Ledger) -> None:
     stored = set(ledger.fetch("select part, whole from billing.meter_parts"))
     assert stored == {(part, whole) for part, wholes in WHOLES.items() for whole in wholes}

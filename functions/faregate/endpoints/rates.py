@@ -132,14 +132,16 @@ class CreateUsageRateRequest(Scope):
 
     markup: what the cost is multiplied by. prices: own ones, in USD for one of a meter, or tiers or
     packages, which need may_be_below_cost, because a single event may then be free; with a markup
-    they come on top of it. ends: there is no own rate for the same any more; the next closest
-    counts again.
+    they come on top of it. costs: what the provider takes, in USD for one of a meter, of a model
+    that is not loaded: from then on, for all. ends: there is no own rate for the same any more; the
+    next closest counts again.
     """
 
     provider: Annotated[Provider | None, Field(serialization_alias="provider_id")] = None
     model: Annotated[Text | None, Field(serialization_alias="model_id")] = None
     markup: Markup | None = None
     prices: Annotated[dict[Meter, Price], Field(max_length=32, default_factory=dict)]
+    costs: Annotated[dict[Meter, UnitPrice] | None, Field(min_length=1, max_length=32)] = None
     may_be_below_cost: Annotated[bool, Field(strict=True)] = False
     ends: Annotated[bool, Field(strict=True, serialization_alias="is_end")] = False
     effective_at: Moment | None = None
@@ -148,6 +150,8 @@ class CreateUsageRateRequest(Scope):
     def _check(self) -> Self:
         if self.model and not self.provider:
             raise ValueError("a model needs its provider")
+        if self.costs and (self.ends or not self.model):
+            raise ValueError("costs need a model, and do not end")
         if self.ends == bool(self.markup or self.prices):
             raise ValueError("say markup, prices or both, or else ends: true")
         return self
@@ -195,7 +199,7 @@ class ShortMoney(Answer):
     status_code=201,
     responses=writes(
         *["organization_not_found", "plan_unknown", "model_unknown", "effective_in_the_past"],
-        *["below_cost_not_meant", "tiers_overlap", "rate_exists"],
+        *["cost_is_known", "below_cost_not_meant", "tiers_overlap", "rate_exists"],
     ),
 )
 async def create_usage_rate(
