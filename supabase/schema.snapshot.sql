@@ -2612,15 +2612,20 @@ alter table billing.usage_archived_months enable row level security;
 CREATE TRIGGER usage_archived_months_append_only BEFORE DELETE OR UPDATE ON billing.usage_archived_months FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 CREATE TRIGGER usage_archived_months_no_truncate BEFORE TRUNCATE ON billing.usage_archived_months FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
--- The sums of an organization's events that are in files. They count in place of the events when
--- their month has gone (usage_archived_months). No foreign keys, as in the ledger.
+-- The sums of an organization's events that are in a file, by what books and limits ask for. They
+-- count in place of the events when their month has gone (usage_archived_months). No foreign keys, as
+-- in the ledger.
 create table billing.usage_archives (
     organization_id uuid not null, -- The organization it belongs to.
     month date not null, -- The month in which they came (UTC).
+    number integer not null, -- Their file: of that month, from 1 on.
+    feature text not null, -- What of the product was used.
+    passport_id uuid not null, -- The customer's passport that it was used with; zeros: none was named.
     events bigint not null, -- How many there were.
+    quantities jsonb not null, -- How much of each meter; requests are those of events, too, that did not say how many they were.
     cost_usd numeric not null, -- What they cost, in USD, exactly.
     price_usd numeric not null, -- What they were charged, in USD, exactly.
-    constraint usage_archives_pkey PRIMARY KEY (organization_id, month)
+    constraint usage_archives_pkey PRIMARY KEY (organization_id, month, number, feature, passport_id)
 );
 alter table billing.usage_archives enable row level security;
 
@@ -3679,7 +3684,7 @@ create function api.finish_reconciliation(p_reconciliation_id uuid) returns SETO
 grant execute on routine api.finish_reconciliation(uuid) to faregate_functions, service_role;
 
 -- Notes a file of events, if what was read back from the bucket is what they are.
-create function api.finish_usage_file(p_month date, p_number integer, p_object_name text, p_events bigint, p_cost_usd text, p_price_usd text, p_size_bytes bigint, p_sha256 text) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '4574c6c407634f0cbd9bb23c309602f5';
+create function api.finish_usage_file(p_month date, p_number integer, p_object_name text, p_events bigint, p_cost_usd text, p_price_usd text, p_size_bytes bigint, p_sha256 text) returns boolean language plpgsql security definer set search_path=pg_catalog, pg_temp as '51f0b805abb9c25e8d4c6ed2e32ab30c';
 grant execute on routine api.finish_usage_file(date,integer,text,bigint,text,text,bigint,text) to faregate_functions, service_role;
 
 -- Takes a month of events out of the database, all of which are in files.
@@ -4652,7 +4657,7 @@ create function billing.usage_units(p_prices jsonb) returns TABLE(meter text, un
 
 create function billing.usd(p_usd numeric) returns text language sql immutable parallel safe as '0e2b968e64d93adac2a0e11bda21d69b';
 
-create function billing.used(p_organization_id uuid, p_feature_id text, p_passport_id uuid, p_meter text, p_period billing.usage_period, p_start timestamp with time zone) returns numeric language plpgsql stable set search_path=pg_catalog, pg_temp as 'f6e5d40fb8cc4c41c7b7ce673b84384d';
+create function billing.used(p_organization_id uuid, p_feature_id text, p_passport_id uuid, p_meter text, p_period billing.usage_period, p_start timestamp with time zone) returns numeric language plpgsql stable set search_path=pg_catalog, pg_temp as 'b549d535433df7252a126c03ab85381c';
 
 create function billing.user_email(p_user_id uuid) returns text language plpgsql stable security definer set search_path=pg_catalog, pg_temp as 'b2ce0984eea9833b7578095435338737';
 grant execute on routine billing.user_email(uuid) to authenticated, faregate_reader;
@@ -4663,7 +4668,7 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as 'b4b632d689716e64c119b9df8abbc8d3';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '99fb85545849df9faa9de87904945da9';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 

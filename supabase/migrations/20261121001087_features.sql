@@ -310,7 +310,8 @@ return case
 end;
 
 -- billing.used: how much of a limit was used in a period, by its events: what waits for a review
--- counts when it is charged.
+-- counts when it is charged. Of months that have gone to files all time knows the sums; other
+-- periods do not begin before the months that are kept.
 create function billing.used(
     p_organization_id uuid,
     p_feature_id text,
@@ -332,14 +333,25 @@ declare
     );
 begin
     return (
-        select coalesce(sum(billing.counted(p_meter, e.quantities, e.price_usd, e.counted)), 0)
-        from billing.usage_events as e
-        where e.organization_id = p_organization_id
-            and e.id >= v_first_id
-            and e.id < v_end_id
-            and e.price_usd is not null
-            and (p_feature_id is null or e.feature = p_feature_id)
-            and (p_passport_id is null or e.passport_id = p_passport_id)
+        select coalesce(sum(u.quantity), 0)
+        from (
+            select billing.counted(p_meter, e.quantities, e.price_usd, e.counted) as quantity
+            from billing.usage_events as e
+            where e.organization_id = p_organization_id
+                and e.id >= v_first_id
+                and e.id < v_end_id
+                and e.price_usd is not null
+                and (p_feature_id is null or e.feature = p_feature_id)
+                and (p_passport_id is null or e.passport_id = p_passport_id)
+            union all
+            select billing.counted(p_meter, a.quantities, a.price_usd)
+            from billing.usage_archives as a
+            inner join billing.usage_archived_months as m on m.month = a.month
+            where p_period = 'ever'
+                and a.organization_id = p_organization_id
+                and (p_feature_id is null or a.feature = p_feature_id)
+                and (p_passport_id is null or a.passport_id = p_passport_id)
+        ) as u
     );
 end
 $$;

@@ -57,18 +57,29 @@ comment on column billing.usage_files.written_at is 'When it was found to be rig
 create table billing.usage_archives (
     organization_id uuid not null,
     month date not null,
+    number integer not null,
+    feature text not null,
+    passport_id uuid not null,
     events bigint not null,
+    quantities jsonb not null,
     cost_usd numeric not null,
     price_usd numeric not null,
-    primary key (organization_id, month)
+    primary key (organization_id, month, number, feature, passport_id)
 );
 alter table billing.usage_archives enable row level security;
 comment on table billing.usage_archives is
-'The sums of an organization''s events that are in files. They count in place of the events when
-their month has gone (usage_archived_months). No foreign keys, as in the ledger.';
+'The sums of an organization''s events that are in a file, by what books and limits ask for. They
+count in place of the events when their month has gone (usage_archived_months). No foreign keys, as
+in the ledger.';
 comment on column billing.usage_archives.organization_id is 'The organization it belongs to.';
 comment on column billing.usage_archives.month is 'The month in which they came (UTC).';
+comment on column billing.usage_archives.number is 'Their file: of that month, from 1 on.';
+comment on column billing.usage_archives.feature is 'What of the product was used.';
+comment on column billing.usage_archives.passport_id is
+'The customer''s passport that it was used with; zeros: none was named.';
 comment on column billing.usage_archives.events is 'How many there were.';
+comment on column billing.usage_archives.quantities is
+'How much of each meter; requests are those of events, too, that did not say how many they were.';
 comment on column billing.usage_archives.cost_usd is 'What they cost, in USD, exactly.';
 comment on column billing.usage_archives.price_usd is 'What they were charged, in USD, exactly.';
 
@@ -297,18 +308,39 @@ begin
         ) as e
         inner join verdict as v on v.is_right
     ),
-    kept as (
-        insert into billing.usage_archives as a (
-            organization_id, month, events, cost_usd, price_usd
-        )
-        select e.organization_id, p_month, sum(e.counted), sum(e.cost_usd), sum(e.price_usd)
+    parts as (
+        select
+            e.organization_id,
+            e.feature,
+            coalesce(e.passport_id, billing.zeros()) as passport_id,
+            p.meter,
+            sum(p.events) as events,
+            sum(p.cost_usd) as cost_usd,
+            sum(p.price_usd) as price_usd,
+            sum(p.quantity) as quantity
         from events as e
         inner join verdict as v on v.is_right
-        group by e.organization_id
-        on conflict on constraint usage_archives_pkey do update set
-            events = a.events + excluded.events,
-            cost_usd = a.cost_usd + excluded.cost_usd,
-            price_usd = a.price_usd + excluded.price_usd
+        cross join lateral billing.usage_parts(
+            e.counted,
+            e.cost_usd,
+            e.price_usd,
+            e.quantities || jsonb_build_object(
+                'requests', billing.counted('requests', e.quantities, null, e.counted)
+            )
+        ) as p
+        group by 1, 2, 3, 4
+    ),
+    kept as (
+        insert into billing.usage_archives (
+            organization_id, month, number, feature, passport_id, events, quantities, cost_usd,
+            price_usd
+        )
+        select
+            p.organization_id, p_month, p_number, p.feature, p.passport_id, sum(p.events),
+            jsonb_object_agg(p.meter, p.quantity) filter (where p.meter <> ''),
+            sum(p.cost_usd), sum(p.price_usd)
+        from parts as p
+        group by p.organization_id, p.feature, p.passport_id
     )
     select v.is_right into v_is_right
     from verdict as v;

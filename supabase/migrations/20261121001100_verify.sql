@@ -192,6 +192,15 @@ begin
         where c.organization_id between v_first and v_last
             and (p_organization_ids is null or c.organization_id = any(p_organization_ids))
             and p_start is null
+            -- A period of a month that has gone is over: what it counted decides nothing any more.
+            and (
+                l.period = 'ever'
+                or not exists (
+                    select
+                    from billing.usage_archived_months as m
+                    where (m.month + interval '1 month') at time zone 'UTC' > c.starts_at
+                )
+            )
     ),
     usage_days as (
         select

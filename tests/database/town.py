@@ -354,7 +354,9 @@ def _audit(platform: Platform, organization: Organization) -> None:
         organization.id,
     )
     platform.run(
-        "insert into billing.usage_archives values (%s, '2025-01-01', 0, 0, 0)", organization.id
+        "insert into billing.usage_archives"
+        " values (%s, '2025-01-01', 1, 'chat', billing.zeros(), 0, '{}', 0, 0)",
+        organization.id,
     )
     platform.run(
         "insert into billing.verified (organization_id, sequence, settled_micros, held_micros,"

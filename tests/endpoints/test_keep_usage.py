@@ -137,6 +137,70 @@ def test_an_old_month_goes_to_files_and_the_books_agree(
     assert done(_run(client, platform)) == {"files": 0, "months": 0, "more": False}
 
 
+def test_limits_of_all_time_know_what_has_gone(
+    platform: Platform,
+    function: Load,
+    customers: list[Organization],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keep_usage, "_FILE_EVENTS", 8)
+    monkeypatch.setattr(keep_usage, "_PAGE_ROWS", 4)
+    customer, passport = customers[0], platform.passport_id(customers[0].passport)
+    platform.run(
+        "insert into billing.usage_events (organization_id, id, source, event_id, occurred_at,"
+        " feature, passport_id, quantities, cost_usd, price_usd)"
+        " select %s, billing.first_id_of('2025-03-06'), 'test', 'more', '2025-03-06', 'draw', %s,"
+        """ '{"requests": 5}', 0, 0""",
+        customer.id,
+        passport,
+    )
+    platform.run("insert into billing.features values ('chat', 'metered', 'x')")
+    platform.run("insert into billing.features values ('draw', 'metered', 'x')")
+    for feature, meter, period in (
+        ("chat", "input_tokens", "ever"),
+        ("draw", "requests", "month"),
+    ):
+        platform.run(
+            "insert into billing.entitlements (organization_id, feature_id, is_granted, meter,"
+            " period, limit_quantity, enforcement) values (%s, %s, true, %s, %s, 100, 'hard')",
+            *(customer.id, feature, meter, period),
+        )
+    for capped in (None, passport):
+        platform.run(
+            "insert into billing.spend_caps (organization_id, passport_id, period, cap_micros,"
+            " is_operators, set_by) values (%s, %s, 'ever', 100000, false, 'user:x')",
+            *(customer.id, capped),
+        )
+    # As if its batches had come then: each limit has the counter of that time.
+    then = (
+        "select billing.find_limits(array[%s]::uuid[], array['chat', 'draw'],"
+        " array[%s]::uuid[], '2025-03-31')"
+    )
+    platform.run(then, customer.id, passport)
+    used = "select quantity::text from billing.usage_counters order by 1"
+    counted = platform.fetch(used)
+    assert counted == [("0",), ("0.10",), ("123456789012345670",), ("5",)]
+    assert platform.differences() == []
+    _fold(platform)
+    client = function("keep_usage", USAGE_ARCHIVE_BUCKET=name)
+    assert done(_run(client, platform)) == {"files": 3, "months": 2, "more": False}
+    assert _events(platform) == []
+    assert platform.differences() == []
+    # What is counted anew counts what has gone; a period that is over has nothing any more.
+    platform.run("delete from billing.usage_counters")
+    platform.run(then, customer.id, passport)
+    assert platform.fetch(used) == [("0",), ("0",), *counted[1:3]]
+    assert platform.differences() == []
+    # A request is one, whether it says so or not.
+    sums = platform.fetch(
+        "select feature, sum((quantities -> 'requests')::numeric)::integer"
+        " from billing.usage_archives where organization_id = %s group by 1 order by 1",
+        customer.id,
+    )
+    assert sums == [("chat", 10), ("draw", 5)]
+
+
 def test_a_file_has_every_column(platform: Platform) -> None:
     columns = platform.fetch(
         "select attname from pg_attribute where attrelid = 'billing.usage_events'::regclass"
