@@ -1274,7 +1274,7 @@ CREATE TRIGGER usage_authorizations_are_read INSTEAD OF INSERT OR DELETE OR UPDA
 create view api.usage_days (
     organization_id uuid, -- The organization it belongs to.
     day date, -- In UTC, from midnight to midnight.
-    feature text, -- What of the product was used.
+    feature text,
     provider_id text, -- Who served the model; null: none did.
     model text, -- The model, as the events say; null: none.
     passport_id uuid, -- The customer's passport that it was used with; null: none was named.
@@ -1303,6 +1303,7 @@ create view api.usage_days (
                     d.price_usd,
                     d.quantities
                    FROM billing.usage_days d
+                  WHERE d.feature <> ''::text
                 UNION ALL
                  SELECT e.organization_id,
                     (e.occurred_at AT TIME ZONE 'UTC'::text)::date AS timezone,
@@ -2663,11 +2664,12 @@ alter table billing.usage_counters enable row level security;
 
 -- The sums of events that were folded, by the day on which they occurred. Those that wait for a
 -- person count as nothing until they are charged. The sums of all organizations stand under the
--- organization of zeros, without passports. No foreign keys, as in the ledger.
+-- organization of zeros, without passports; those of all that an organization used with a passport
+-- under no feature. No foreign keys, as in the ledger.
 create table billing.usage_days (
     organization_id uuid not null, -- The organization it belongs to; zeros: all of them.
     day date not null, -- In UTC, from midnight to midnight.
-    feature text not null, -- What of the product was used.
+    feature text not null, -- What of the product was used; empty: all of it, whichever feature and model.
     provider_id text not null, -- Who served the model; empty: none did.
     model text not null, -- The model, as the events say; empty: none.
     passport_id uuid not null, -- The customer's passport that it was used with; zeros: none was named.
@@ -2678,6 +2680,7 @@ create table billing.usage_days (
     constraint usage_days_pkey PRIMARY KEY (organization_id, day, feature, provider_id, model, passport_id)
 );
 alter table billing.usage_days enable row level security;
+CREATE INDEX usage_days_of_all_features ON billing.usage_days USING btree (day, organization_id) WHERE (feature = ''::text);
 create policy readers on billing.usage_days as permissive for select to authenticated, faregate_reader using ((organization_id = ANY (ARRAY( SELECT billing.readable('read'::text) AS readable))));
 grant select (day, events, feature, model, organization_id, passport_id, price_usd, provider_id, quantities) on table billing.usage_days to authenticated, faregate_reader;
 
@@ -4335,7 +4338,7 @@ create function billing.first_id_of(p_at timestamp with time zone) returns uuid 
 
 create function billing.fold_reviewed() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '84b0bd786ca9f3045a9e8afd9be2fe1b';
 
-create function billing.fold_usage_events(p_first_id uuid, p_last_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_indexscan=off set work_mem=64MB set jit=off set plan_cache_mode=force_custom_plan as '519d3ebcb8dca8670c4a9c5b01271725';
+create function billing.fold_usage_events(p_first_id uuid, p_last_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set enable_indexscan=off set work_mem=64MB set jit=off set plan_cache_mode=force_custom_plan as 'a8a4b29f457050ee46572d8752a61232';
 
 create function billing.follow_amount(p_organization_id uuid, p_grant_id uuid, p_amount_micros bigint, p_account billing.account, p_reason billing.reason, p_reason_back billing.reason) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'daf1c4da96fd258f56d09ad3c41912cf';
 
@@ -4621,7 +4624,7 @@ create function billing.subtract_usage(p_quantities jsonb, p_others jsonb) retur
 
 create function billing.sum_up_usage(p_organization_id uuid, p_id uuid) returns billing.usage_total language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '647a07856f14025d1a2f02d60548cf62';
 
-create function billing.sum_usage(p_organization_id uuid, p_from date, p_to date, p_group_by text[]) returns SETOF billing.usage_sum language plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set work_mem=64MB set jit=off as '16b09b505c35d9a55c14ab3936bd2d3d';
+create function billing.sum_usage(p_organization_id uuid, p_from date, p_to date, p_group_by text[]) returns SETOF billing.usage_sum language plpgsql stable set search_path=pg_catalog, pg_temp set plan_cache_mode=force_custom_plan set work_mem=64MB set jit=off as '8d11032a1dc9e76c9fe43ccbd92f1692';
 
 create function billing.take_token(p_policy billing.policies, p_bucket billing.rate_buckets, p_now timestamp with time zone) returns numeric language plpgsql set search_path=pg_catalog, pg_temp as '241b0727208828849ec117dbdcec53bf';
 
@@ -4668,7 +4671,7 @@ create function billing.verified_email(p_user_id uuid) returns text language plp
 
 create function billing.verify(p_organization_id uuid DEFAULT NULL::uuid) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp as 'ed37be1d4e7c599014fe73b64b2a24d2';
 
-create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '99fb85545849df9faa9de87904945da9';
+create function billing.verify_books(p_organization_ids uuid[], p_start billing.verified) returns SETOF billing.difference language plpgsql stable set search_path=pg_catalog, pg_temp set enable_nestloop=off set plan_cache_mode=force_custom_plan set work_mem=64MB as '422b3f49a2be7b640096ab39390b6bb7';
 
 create function billing.verify_next(p_after uuid, p_is_full boolean) returns TABLE(organization_ids uuid[], transfers bigint, differences billing.difference[]) language plpgsql set search_path=pg_catalog, pg_temp as '94deaa1ca248ad40154007613c6a3fac';
 

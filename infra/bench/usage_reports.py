@@ -6,6 +6,7 @@ that a report reads; so one million is folded, which takes a tenth of the time.
 """
 
 import json
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -57,10 +58,12 @@ def measure(stage: Stage, events: int = EVENTS) -> list[Line]:
         folded, seconds = _fold(connection)
         connection.execute("vacuum analyze billing.usage_days")
         one, everybody = (_report(connection, is_all=is_all) for is_all in (False, True))
+        each = _report(connection, is_all=True, by=["organization"])
     return [
         Line("events folded into days", folded / seconds, "events/s"),
         Line("a customer's month by day and model", one, "ms", 300, at_most=True),
         Line("all customers' month by day and model", everybody, "ms", 300, at_most=True),
+        Line("all customers' month by organization", each, "ms", 300, at_most=True),
     ]
 
 
@@ -91,16 +94,18 @@ def _fold(connection: psycopg.Connection[Any]) -> tuple[int, float]:
     return total, perf_counter() - began
 
 
-def _report(connection: psycopg.Connection[Any], *, is_all: bool) -> float:
+def _report(
+    connection: psycopg.Connection[Any], *, is_all: bool, by: Sequence[str] = ("day", "model")
+) -> float:
     """Give the time of a report in milliseconds. The first makes the plans."""
     caller = json.dumps({"passport_hash": passport_hash(PASSPORTS - 1 if is_all else 0)})
     period = connection.execute("select current_date - 31, current_date + 1").fetchone() or ()
     times = []
     for _ in range(_ROUNDS):
         began = perf_counter()
-        (answer,) = connection.execute(
-            _REPORT, [caller, is_all, *period, ["day", "model"]]
-        ).fetchone() or (None,)
+        (answer,) = connection.execute(_REPORT, [caller, is_all, *period, list(by)]).fetchone() or (
+            None,
+        )
         times.append(perf_counter() - began)
         assert answer and len(answer["groups"]) >= 300, answer  # noqa: S101  or something else was measured
     return median(times[1:]) * 1000

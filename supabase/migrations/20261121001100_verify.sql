@@ -205,9 +205,12 @@ begin
     usage_days as (
         select
             d.organization_id,
-            sum(d.events) as events,
-            sum(d.cost_usd) as cost_usd,
-            sum(d.price_usd) as price_usd
+            sum(d.events) filter (where d.feature <> '') as events,
+            sum(d.cost_usd) filter (where d.feature <> '') as cost_usd,
+            sum(d.price_usd) filter (where d.feature <> '') as price_usd,
+            sum(d.events) filter (where d.feature = '') as all_events,
+            sum(d.cost_usd) filter (where d.feature = '') as all_cost_usd,
+            sum(d.price_usd) filter (where d.feature = '') as all_price_usd
         from billing.usage_days as d
         where d.organization_id between v_first and v_last
             and (p_organization_ids is null or d.organization_id = any(p_organization_ids))
@@ -578,7 +581,10 @@ begin
             values
             ('events', e.folded_events, d.events),
             ('cost, µ$', e.folded_cost_usd * 1000000, d.cost_usd * 1000000),
-            ('price, µ$', e.folded_price_usd * 1000000, d.price_usd * 1000000)
+            ('price, µ$', e.folded_price_usd * 1000000, d.price_usd * 1000000),
+            ('events, all features', e.folded_events, d.all_events),
+            ('cost, µ$, all features', e.folded_cost_usd * 1000000, d.all_cost_usd * 1000000),
+            ('price, µ$, all features', e.folded_price_usd * 1000000, d.all_price_usd * 1000000)
         ) as v (subject, expected, found)
         where p_start is null
 

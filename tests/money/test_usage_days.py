@@ -203,7 +203,7 @@ def test_what_waited_for_a_person_counts_when_it_is_charged(ledger: Ledger, mete
     _agree(ledger, meter, [customer])
     ledger.run(charge)
     _agree(ledger, meter, [customer])
-    assert ledger.fetch("select sum(events) from billing.usage_days") == [(6,)]  # and of all
+    assert ledger.fetch("select sum(events) from billing.usage_days") == [(9,)]  # and of all
 
 
 def test_folding_beside_ingests_loses_nothing_and_counts_nothing_twice(
