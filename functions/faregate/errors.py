@@ -172,6 +172,7 @@ REASONS = {
     "feature_not_granted": "Neither the customer's plan nor terms of their own grant the feature.",
     "limit_reached": "It exceeds what the customer may use of the feature in this period.",
     "spend_cap_reached": "A spend cap of the customer or the passport is reached in this period.",
+    "debt_too_large": "What the customer would owe is more than a billion dollars.",
     "event_not_found": "The customer has no event of the source and id that it corrects.",
     "correction_mismatch": "A correction keeps the event's time, feature, model and passport.",
     "event_in_review": "The event that it corrects waits for a person: charge or dismiss it first.",

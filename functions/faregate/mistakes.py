@@ -1,7 +1,11 @@
 """What is wrong with a request, in the words of whoever wrote it: no type or class of ours."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+Read = TypeVar("Read")
 
 _WORDS = {
     "model_type": "must be an object",
@@ -12,6 +16,23 @@ _WORDS = {
     "union_tag_not_found": "must say {discriminator}",
     "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
 }
+
+
+def read_each(
+    given: Sequence[Any], read: Callable[[Any], Read]
+) -> tuple[dict[int, Read], dict[int, str]]:
+    """Part what the contract says from what it does not, by their places: with what is wrong."""
+    good: dict[int, Read] = {}
+    wrong: dict[int, str] = {}
+    for index, each in enumerate(given):
+        try:
+            good[index] = read(each)
+        except ValidationError as error:
+            first = mistakes(error.errors(include_url=False, include_input=False), each)[0]
+            wrong[index] = ": ".join(filter(None, first.values()))
+        except ValueError as error:
+            wrong[index] = str(error)
+    return good, wrong
 
 
 def mistakes(errors: Sequence[Any], document: object) -> list[dict[str, str]]:

@@ -137,9 +137,21 @@ def test_an_event_that_is_none(
     client: Client, operator: Organization, customer: Organization, said: dict[str, Any]
 ) -> None:
     backfill = done(client.post(BACKFILLS, _frame(customer), by=operator.passport), 201)
-    batch = {"events": [_event(1), _event(2, **said)]}
-    refused = client.post(f"{BACKFILLS}/{backfill['id']}/events", batch, by=operator.passport)
-    problem(refused, 400, "invalid_request")
+    late = _event(3, occurred_at="2026-03-01T00:00:00Z")
+    batch = {"events": [_event(1), _event(2, **said), late, _event(4)]}
+    path = f"{BACKFILLS}/{backfill['id']}/events"
+    answer = done(client.post(path, batch, by=operator.passport))
+    assert (answer["staged"], answer["rejected"]) == (2, 2)
+    assert [(each["index"], each["reason"]) for each in answer["events"]] == [
+        (1, "invalid_event"),
+        (2, "outside_backfill"),
+    ]
+    assert all(each["message"] for each in answer["events"])
+    only = done(client.post(path, {"events": [batch["events"][1]]}, by=operator.passport))
+    assert (only["staged"], only["rejected"]) == (0, 1)
+    nothing: list[dict[str, Any]] = [{"events": []}, {"events": None}, {}]
+    for batch in nothing:
+        problem(client.post(path, batch, by=operator.passport), 400, "invalid_request")
 
 
 def test_absent_backfills_and_customers(client: Client, operator: Organization) -> None:

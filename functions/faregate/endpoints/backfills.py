@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import AwareDatetime, Field, computed_field, model_validator
+from pydantic import AwareDatetime, Field, WrapValidator, computed_field, model_validator
 
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
@@ -24,6 +24,7 @@ from faregate.contract import (
 from faregate.errors import explain
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
+from faregate.mistakes import read_each
 from faregate.request import EventsRoute
 
 MAX_EVENTS = 1000
@@ -70,34 +71,34 @@ class BackfillEvent(Body):
 
 
 class BackfillBatch(Body):
-    """Up to 1 000 events of the backfill's customer."""
+    """Up to 1 000 events of the backfill's customer. What is wrong with one stops no other."""
 
-    events: Annotated[list[BackfillEvent], Field(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[
+        list[Annotated[BackfillEvent, WrapValidator(lambda given, _: given)]],
+        Field(min_length=1, max_length=MAX_EVENTS),
+    ]
 
 
 class BackfillOutcome(Answer):
     """What became of the event at this index, where it was not simply staged.
 
-    reason: why it was rejected: `outside_backfill`, `in_the_future` or `event_conflict` (it was
-    staged with other words). message: the same in a sentence.
+    reason: why it was rejected: `invalid_event`, `outside_backfill`, `in_the_future` or
+    `event_conflict` (it was staged with other words). message: the same in a sentence.
     """
 
     index: int
     status: Literal["duplicate", "rejected"]
     reason: str | None
-
-    @computed_field
-    def message(self) -> str | None:  # noqa: D102
-        return explain(self.reason)
+    message: str | None
 
 
 class BackfillOutcomes(Answer):
     """What became of a batch, and of the events that were not simply staged."""
 
-    staged: int = Field(validation_alias="accepted")
-    duplicate: int = Field(validation_alias="duplicates")
+    staged: int
+    duplicate: int
     rejected: int
-    events: list[BackfillOutcome] = Field(validation_alias="outcomes")
+    events: list[BackfillOutcome]
 
 
 class Backfill(Answer):
@@ -220,11 +221,21 @@ async def stage_backfill_events(
 
     However old they are; nothing is charged yet. Needs `admin`.
     """
-    events = [event_row(index, event) for index, event in enumerate(request.events)]
-    return BackfillOutcomes.model_validate(
-        await database.call_one(
-            "stage_backfill_events", caller=caller, id=backfill_id, batch={"events": events}
-        )
+    events, wrong = read_each(request.events, BackfillEvent.model_validate)
+    rows = [event_row(index, event) for index, event in events.items()]
+    row = await database.call_one(
+        "stage_backfill_events", caller=caller, id=backfill_id, batch={"events": rows}
+    )
+    told = [BackfillOutcome(message=explain(each["reason"]), **each) for each in row["outcomes"]]
+    told += [
+        BackfillOutcome(index=index, status="rejected", reason="invalid_event", message=message)
+        for index, message in wrong.items()
+    ]
+    return BackfillOutcomes(
+        staged=row["accepted"],
+        duplicate=row["duplicates"],
+        rejected=row["rejected"] + len(wrong),
+        events=sorted(told, key=lambda each: each.index),
     )
 
 

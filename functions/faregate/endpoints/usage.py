@@ -8,7 +8,6 @@ from pydantic import (
     AwareDatetime,
     Field,
     SkipValidation,
-    ValidationError,
     model_validator,
 )
 
@@ -20,7 +19,7 @@ from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, pag
 from faregate.errors import FaregateError, explain
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
-from faregate.mistakes import mistakes
+from faregate.mistakes import read_each
 from faregate.money import ExactUsd, PositiveAmount
 from faregate.request import EventsRoute
 
@@ -142,13 +141,15 @@ class UsageOutcome(Answer):
     """What became of the event at this index.
 
     reason: why it was rejected (`invalid_event`, `organization_not_found`,
-    `organization_closed`, `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`,
-    `limit_reached`, `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`,
-    `policy_denied`, `rate_limited`; of a correction also `event_not_found`, `correction_mismatch`
-    (of another time, feature, provider, model or passport than the event), `event_in_review`,
-    `event_voided`, `price_was_named` (by a person: it can only be voided), or why it could not be
-    rated), or why an accepted one waits for a person and is not charged (`unknown_model`,
-    `cost_unknown`, `rate_unknown`, `below_cost`). message: the same in a sentence.
+    `organization_closed`, `passport_not_found` (none that the organization ever had),
+    `event_conflict`, `too_late`, `in_the_future`, `feature_not_granted`, `limit_reached`,
+    `spend_cap_reached`, `insufficient_credits`, `debt_outstanding`, `policy_denied`,
+    `rate_limited`; of a backfill or a capture also `debt_too_large`; of a correction also
+    `event_not_found`, `correction_mismatch` (of another time, feature, provider, model or passport
+    than the event), `event_in_review`, `event_voided`, `price_was_named` (by a person: it can only
+    be voided), or why it could not be rated), or why an accepted one waits for a person and is not
+    charged (`unknown_model`, `cost_unknown`, `rate_unknown`, `below_cost`). message: the same in
+    a sentence.
     """
 
     index: int
@@ -213,21 +214,24 @@ class RatedReview(Answer):
 
 def _read(given: list[Any]) -> tuple[dict[str, Any], list[UsageOutcome]]:
     """Part a batch of what the contract says from events that are not."""
+    events, wrong = read_each(given, _read_one)
     batch: dict[str, list[dict[str, Any]]] = {"events": []}
-    refused: list[UsageOutcome] = []
-    for index, each in enumerate(given):
-        try:
-            is_correction = isinstance(each, dict) and "corrects" in each
-            event = (UsageCorrection if is_correction else UsageEvent).model_validate(each)
-        except ValidationError as error:
-            first = mistakes(error.errors(include_url=False, include_input=False), each)[0]
-            message = ": ".join(filter(None, first.values()))
-            refused.append(_refused(index, "invalid_event", message))
-        else:
-            batch.setdefault("corrections" if is_correction else "events", []).append(
-                _row(index, event)
-            )
-    return batch, refused
+    for index, event in events.items():
+        is_correction = isinstance(event, UsageCorrection)
+        batch.setdefault("corrections" if is_correction else "events", []).append(
+            _row(index, event)
+        )
+    return batch, [
+        UsageOutcome(index=index, status="rejected", reason="invalid_event", message=message)
+        for index, message in wrong.items()
+    ]
+
+
+def _read_one(given: Any) -> UsageEvent | UsageCorrection:  # noqa: ANN401  JSON is anything
+    if isinstance(given, ValueError):
+        raise given
+    is_correction = isinstance(given, dict) and "corrects" in given
+    return (UsageCorrection if is_correction else UsageEvent).model_validate(given)
 
 
 def _row(index: int, event: UsageEvent | UsageCorrection) -> dict[str, Any]:
@@ -235,10 +239,6 @@ def _row(index: int, event: UsageEvent | UsageCorrection) -> dict[str, Any]:
     if isinstance(event, UsageCorrection):
         row |= {"corrects_source": event.corrects.source, "corrects_event_id": event.corrects.id}
     return row
-
-
-def _refused(index: int, reason: str, message: str | None = None) -> UsageOutcome:
-    return UsageOutcome(index=index, status="rejected", reason=reason, message=message)
 
 
 @router.post(
