@@ -105,7 +105,9 @@ def test_a_bucket_gives_what_the_model_gives(
     customer = pinned.register()
     pinned.run("delete from billing.policies")
     _limit(pinned, capacity, refill, refill_seconds)
-    model, at, latest = Bucket(capacity, refill, refill_seconds), 0, 0
+    # A bucket is there from the first call on.
+    model = Bucket(capacity, refill, refill_seconds, latest=steps[0])
+    at, latest = 0, steps[0]
     taken: list[int] = []
     for step in steps:
         pinned.move_pinned_clock(step)
@@ -204,6 +206,8 @@ def test_a_call_without_an_address_has_a_bucket_as_well(ledger: Ledger) -> None:
         """match = '{"amount": {"below_micros": 1}}'""",
         """match = '{"amount": {"above_micros": -1}}'""",
         """match = '{"amount": {"above_micros": 1.5}}'""",
+        """match = '{"amount": {"above_micros": 2, "up_to_micros": 2}}'""",
+        """match = '{"amount": {"above_micros": 3, "up_to_micros": 2}}'""",
         """match = '{"amount": {"up_to_micros": "1"}}'""",
         """match = '{"amount": {"up_to_micros": null}}'""",
         """match = '{"amount": []}'""",
