@@ -4374,7 +4374,7 @@ create procedure billing.inherit_comments(IN p_view regclass) language plpgsql s
 
 create function billing.inherit_spend_caps(p_organization_id uuid, p_passport_id uuid, p_successor_id uuid, p_set_by text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '1e27b33181cce7f146a5351eaec33338';
 
-create function billing.is_amount_range(p_range jsonb) returns boolean language sql immutable parallel safe as '90420c3ce541323baaefaddd08d9e065';
+create function billing.is_amount_range(p_range jsonb) returns boolean language sql immutable parallel safe as 'dd03729970e77752fb03222635282c22';
 
 create function billing.is_consumption(p_reason billing.reason) returns boolean language sql immutable parallel safe as '7b41acafee56796599892b848cf95074';
 grant execute on routine billing.is_consumption(billing.reason) to authenticated, faregate_reader;

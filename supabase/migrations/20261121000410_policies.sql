@@ -1,7 +1,8 @@
 -- Policies: rules of operators about calls and about spending, asked in the call itself, and the
 -- token buckets of those that limit.
 
--- billing.is_amount_range: whether it says above and up to how many µ$, both or one or none.
+-- billing.is_amount_range: whether it says above and up to how many µ$, both or one or none, and
+-- there are amounts in between.
 create function billing.is_amount_range(p_range jsonb)
 returns boolean
 language sql
@@ -9,7 +10,8 @@ immutable parallel safe
 return jsonb_typeof(p_range) = 'object'
 and p_range - 'above_micros' - 'up_to_micros' = '{}'
 and not jsonb_path_exists(p_range, 'strict $.* ? (@.type() != "number")')
-and not jsonb_path_exists(p_range, 'strict $.* ? (@ < 0 || @ != @.floor())');
+and not jsonb_path_exists(p_range, 'strict $.* ? (@ < 0 || @ != @.floor())')
+and not jsonb_path_exists(p_range, 'lax $ ? (@.above_micros >= @.up_to_micros)');
 
 -- billing.is_policy_match: whether a rule's conditions are none but those there are: lists of
 -- values, of which one must be, and a range of amounts.

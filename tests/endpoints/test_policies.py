@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -122,6 +122,12 @@ def test_a_rule_is_made_read_disabled_enabled_and_deleted(
         {"match": {"amount": {"above": 1}}},
         {"match": {"amount": {"below": "1"}}},
         {"match": {"amount": "1"}},
+        {"match": {"amount": {"above": "1", "up_to": "1.00"}}},
+        {"match": {"amount": {"above": "2", "up_to": "1"}}},
+        {"match": {"amount": {"above": "-1"}}},
+        {"match": {"hour": [22, 22.0]}},
+        {"match": {"weekday": [1, 2, 1]}},
+        {"match": {"plan": ["free", "free"]}},
         {"match": None},
         {"effect": "perhaps"},
         {"effect": "deny", "capacity": 1},
@@ -435,12 +441,24 @@ def test_the_rules_of_the_readme_do_what_they_say(
     text = (paths.ROOT / "README.md").read_text()
     (block,) = re.findall(r"```json\n(.*?)```", text.partition("## Policies")[2], re.DOTALL)[:1]
     night, minute, dollar = (json.loads(rule) for rule in block.split("\n\n"))
-    gpu = FACTS | {"rule": night}
+    gpu = FACTS | {"plan": "pro", "rule": night}
     told = done(policies.post("/v1/policies/evaluate", gpu, by=operator.passport))
     assert told["code"] == "policy_denied"
     noon = gpu | {"at": "2026-11-21T12:00:00Z"}
     told = done(policies.post("/v1/policies/evaluate", noon, by=operator.passport))
     assert told["is_let_pass"] is True
+    make(**night)
+    midnight = f"{platform.value('select billing.now()').date() + timedelta(days=1)}T00:00:00Z"
+    seconds = "select ceil(extract(epoch from %s::timestamptz - billing.now()))::bigint"
+    platform.advance(platform.value(seconds, midnight))
+    buyer, sessions = platform.organization("pro", usd=10), function("sessions")
+    before = platform.contents()
+    refused = sessions.post("/v1/sessions", {"tier": "gpu"}, by=buyer.passport)
+    told = problem(refused, 403, "policy_denied")
+    assert told["matched"] == {"plan": "pro", "tier": "gpu", "hour": 0}
+    assert platform.contents() == before
+    platform.advance(6 * 3600)
+    done(sessions.post("/v1/sessions", {"tier": "gpu"}, by=buyer.passport), 201)
     make(**dollar)
     customer = platform.organization(usd=10)
     rate = {"organization_id": customer.id, "prices": {"images": "0.1"}}
@@ -547,7 +565,8 @@ MATCHES: list[tuple[Rule, Rule, bool]] = [
     ({"amount": {"above": "1"}}, {"amount": "1.000001"}, True),
     ({"amount": {"up_to": "1"}}, {"amount": "1"}, True),
     ({"amount": {"up_to": "1"}}, {"amount": "1.000001"}, False),
-    ({"amount": {"above": "1", "up_to": "1"}}, {"amount": "1"}, False),
+    ({"amount": {"above": "1", "up_to": "2"}}, {"amount": "2"}, True),
+    ({"amount": {"above": "0", "up_to": "1"}}, {"amount": "0"}, False),
     ({}, {"permission": "admin"}, False),
     ({"permission": ["admin"]}, {"permission": "admin"}, True),
     ({"amount": {}}, {"permission": "admin", "amount": "1"}, True),

@@ -1,11 +1,18 @@
 """Policies: rules of the operators about calls and spending, and what they would do."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import Body as JsonBody
 from fastapi import Response
-from pydantic import AwareDatetime, Field, IPvAnyAddress, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    IPvAnyAddress,
+    StringConstraints,
+    model_validator,
+)
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
@@ -42,7 +49,15 @@ Weekday = Annotated[int, Field(strict=True, ge=1, le=7), WHOLE]
 Effect = Literal["allow", "deny", "limit"]
 LimitPer = Literal["passport", "organization", "ip"]
 
-_SOME = Field(min_length=1, max_length=100)
+
+def _check_once(values: list[object]) -> list[object]:
+    if len(set(values)) < len(values):
+        raise ValueError("must name each value once")
+    return values
+
+
+_SOME = Field(min_length=1, max_length=100, json_schema_extra={"uniqueItems": True})
+_ONCE = AfterValidator(_check_once)
 
 
 class AmountRange(Body):
@@ -50,6 +65,12 @@ class AmountRange(Body):
 
     above: GivenAmount | None = Field(None, serialization_alias="above_micros")
     up_to: GivenAmount | None = Field(None, serialization_alias="up_to_micros")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.above is not None and self.up_to is not None and self.above >= self.up_to:
+            raise ValueError("up_to must be more than above")
+        return self
 
 
 class Match(Body):
@@ -59,15 +80,15 @@ class Match(Body):
     held at once.
     """
 
-    organization: Annotated[list[UUID], _SOME] | None = None
-    plan: Annotated[list[Plan], _SOME] | None = None
-    permission: Annotated[list[Permission], _SOME] | None = None
-    action: Annotated[list[Action], _SOME] | None = None
-    caller: Annotated[list[CallerName], _SOME] | None = None
-    feature: Annotated[list[Feature], _SOME] | None = None
-    tier: Annotated[list[Tier], _SOME] | None = None
-    hour: Annotated[list[Hour], _SOME] | None = None
-    weekday: Annotated[list[Weekday], _SOME] | None = None
+    organization: Annotated[list[UUID], _SOME, _ONCE] | None = None
+    plan: Annotated[list[Plan], _SOME, _ONCE] | None = None
+    permission: Annotated[list[Permission], _SOME, _ONCE] | None = None
+    action: Annotated[list[Action], _SOME, _ONCE] | None = None
+    caller: Annotated[list[CallerName], _SOME, _ONCE] | None = None
+    feature: Annotated[list[Feature], _SOME, _ONCE] | None = None
+    tier: Annotated[list[Tier], _SOME, _ONCE] | None = None
+    hour: Annotated[list[Hour], _SOME, _ONCE] | None = None
+    weekday: Annotated[list[Weekday], _SOME, _ONCE] | None = None
     amount: AmountRange | None = None
 
 
