@@ -1,7 +1,9 @@
 """The stack of `make up`, from outside: its description, its doors, its clock and its queue."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,6 +16,7 @@ import pytest
 
 from infra.demo.customer import Customer
 from infra.demo.money import buy_credits, register
+from infra.local import paths
 from infra.local.layout import PORT_VARIABLE, QUEUE, Layout
 from infra.local.progress import RefusalError
 from infra.local.stack import Stack
@@ -82,6 +85,33 @@ def test_the_demo_passes_against_it(running: Running, laptop: Laptop) -> None:
     assert told.rstrip().endswith("verify: 0 differences")
     assert "PostgreSQL" not in told, "it started another stack"
     assert running.process.poll() is None
+
+
+def test_the_readmes_examples_of_usage_can_be_typed(running: Running, laptop: Laptop) -> None:
+    assert laptop.run("infra.prices")[0] == 0
+    text = (paths.ROOT / "README.md").read_text()
+    usage = text.partition("## Usage\n")[2].partition("\n## Policies")[0]
+    typed = "\n".join(re.findall(r"```bash\n(.*?)```", usage, re.DOTALL))
+    for there, here in (
+        ("http://127.0.0.1:8787", running.stack.api_url),
+        (".local/stack.json", str(laptop.stack_file)),
+    ):
+        assert there in typed
+        typed = typed.replace(there, here)
+    bash = subprocess.run(
+        ["bash", "-euc", typed],
+        cwd=laptop.state,
+        env=os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '"status":4' not in bash.stdout, bash.stdout
+    assert '{"accepted":1,"duplicate":0,"rejected":0,' in bash.stdout
+    assert '"available":"19.992813"' in bash.stdout
+    assert '"feature":"chat","kind":"metered","allowed":true,"reason":null' in bash.stdout
+    history = laptop.state / "history.parquet"
+    assert history.read_bytes()[:4] == b"PAR1"
 
 
 def test_the_queue_ends_a_session_at_its_very_second(customer: Customer) -> None:
