@@ -9,11 +9,12 @@ from uuid import uuid4
 import psycopg
 
 from infra import prices
-from infra.demo.customer import Customer, Document, expect, line, usd
+from infra.demo.customer import Customer, Document, expect, line
 from infra.local.progress import say
 
 _MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-haiku-4-5"))
 _CALLS_AN_HOUR = 4
+_FEATURE = "assistant"
 _GIFT = "50.00"
 _MICRO = Decimal("0.000001")
 # What a price is for, and how much of it a call counts: wholes include their parts.
@@ -55,7 +56,7 @@ def _calls(buyer: _Buyer, since: datetime) -> Iterator[Document]:
             "source": "demo",
             "id": uuid4().hex,
             "occurred_at": (since + timedelta(minutes=15 * number)).isoformat(),
-            "feature": "chat",
+            "feature": _FEATURE,
             "provider": provider,
             "model": model,
             "quantities": {
@@ -71,7 +72,7 @@ def _unit_cost(operator: Customer, buyer: _Buyer, group: Document, part: Documen
     estimate = operator.post(
         "/v1/usage/estimate",
         {
-            **{"organization_id": buyer.id, "feature": "chat", "quantities": part},
+            **{"organization_id": buyer.id, "feature": _FEATURE, "quantities": part},
             **{"provider": group["provider"], "model": group["model"]},
         },
     )
@@ -81,10 +82,12 @@ def _unit_cost(operator: Customer, buyer: _Buyer, group: Document, part: Documen
 def _print_model(operator: Customer, buyer: _Buyer, group: Document) -> Decimal:
     """Print a model's quantities, unit prices and costs; give the sum, reckoned by hand."""
     used = group["quantities"]
-    cached = used["cache_read_tokens"]
+    cached = used.get("cache_read_tokens", 0)
     counts = (used["input_tokens"] - cached, cached, used["output_tokens"])
     whole = Decimal(0)
     for (name, part), count in zip(_PARTS, counts, strict=True):
+        if not count:
+            continue
         per_million = _unit_cost(operator, buyer, group, part)
         cost = per_million * int(count) / 1_000_000
         whole += cost
@@ -92,8 +95,8 @@ def _print_model(operator: Customer, buyer: _Buyer, group: Document) -> Decimal:
     return whole
 
 
-def _print_buyer(operator: Customer, buyer: _Buyer, since: datetime) -> None:
-    """Print what a customer's day cost, brought and left, and check it."""
+def _print_buyer(operator: Customer, buyer: _Buyer, since: datetime) -> Decimal:
+    """Print what a customer's day cost, brought and left, and check it; give their markup."""
     say("")
     say(f"  {buyer.name}, plan {buyer.plan}")
     told = operator.get(
@@ -118,6 +121,17 @@ def _print_buyer(operator: Customer, buyer: _Buyer, since: datetime) -> None:
     charged = revenue.quantize(_MICRO, ROUND_FLOOR)
     expect(left == buyer.available - charged, f"{left} are left")
     say(f"  {'charged, in whole µ$':<50}{'':>10}{charged:>12}")
+    return revenue / cost
+
+
+def _print_call(
+    operator: Customer, buyer: _Buyer, call: Document, markup: Decimal, name: str, price: str
+) -> None:
+    """Print what a call costs and its price, and check it."""
+    say("")
+    by_hand = markup * _print_model(operator, buyer, call)
+    expect(abs(Decimal(price) - by_hand) < _MICRO, f"{name}: {price}, not {by_hand}")
+    say(f"  {f'{name}: × {markup:.4g}':<50}{'':>10}{Decimal(price):>12.6f}")
 
 
 def meter_a_day(customer: Customer) -> None:
@@ -137,18 +151,20 @@ def meter_a_day(customer: Customer) -> None:
     again = operator.post("/v1/usage/events", {"events": events})
     expect(again["duplicate"] == len(events), "a call was counted twice")
     line("sent again: known, not charged", str(again["duplicate"]))
-    for buyer in buyers:
-        _print_buyer(operator, buyer, since)
-    ask = {"organization_id": buyers[0].id, "feature": "chat", **_call_of(events[0])}
-    asked = operator.post("/v1/usage/authorize", ask)
-    say("")
-    line("held before a call, at most", usd(asked["held"]))
-    path = f"/v1/usage/authorizations/{asked['id']}/capture"
-    really = {"input_tokens": 1000, "output_tokens": 10}
-    captured = operator.post(path, {"organization_id": buyers[0].id, "quantities": really})
-    line("captured: what it came to", usd(captured["price"]))
+    markups = [_print_buyer(operator, buyer, since) for buyer in buyers]
+    _authorize(operator, buyers[0], events[0], markups[0])
     say("")
 
 
-def _call_of(event: Document) -> Document:
-    return {name: event[name] for name in ("provider", "model", "quantities")}
+def _authorize(operator: Customer, buyer: _Buyer, event: Document, markup: Decimal) -> None:
+    """Hold the price of the most that a call may use, and capture what it used."""
+    whose = {"organization_id": buyer.id}
+    call = {name: event[name] for name in ("provider", "model", "quantities")}
+    asked = operator.post("/v1/usage/authorize", {**whose, "feature": _FEATURE, **call})
+    _print_call(operator, buyer, call, markup, "held before a call, at most", asked["held"])
+    really = {**call, "quantities": {"input_tokens": 1000, "output_tokens": 10}}
+    captured = operator.post(
+        f"/v1/usage/authorizations/{asked['id']}/capture",
+        {**whose, "quantities": really["quantities"]},
+    )
+    _print_call(operator, buyer, really, markup, "captured: what it came to", captured["price"])
