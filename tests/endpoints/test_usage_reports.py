@@ -313,8 +313,18 @@ def test_a_customers_file_has_no_cost(
 
 @pytest.mark.parametrize("extension", ["csv", "json", "parquet"])
 def test_a_long_export_is_whole_and_goes_on(
-    client: Client, used: Organization, platform: Platform, extension: str
+    client: Client,
+    function: Load,
+    operator: Organization,
+    used: Organization,
+    platform: Platform,
+    extension: str,
 ) -> None:
+    rule = {
+        **{"description": "calls", "effect": "limit", "limit_per": "passport"},
+        **{"capacity": 3, "refill": 1, "refill_seconds": 31 * 86_400},
+    }
+    done(function("policies").post("/v1/policies", rule, by=operator.passport), 201)
     platform.run(
         "insert into billing.usage_events (organization_id, source, event_id, occurred_at, feature,"
         " quantities, cost_usd, price_usd) select %s, 'test', i::text, billing.now(), 'images',"
@@ -322,8 +332,12 @@ def test_a_long_export_is_whole_and_goes_on(
         used.id,
     )
 
+    # A file is one call, however many pages it has.
+    left = iter("210")
+
     def read(**query: object) -> list[str]:
         answer = client.get(f"{EXPORTS}/history.{extension}", params=query, by=used.passport)
+        assert answer.headers.get_list("ratelimit")[0].split(";")[1] == f"r={next(left)}"
         if extension == "json":
             return [row["id"] for row in answer.json()]
         if extension == "csv":
