@@ -1,12 +1,19 @@
 """Pieces that several contracts share: texts, keys, pages."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+)
 
 from faregate.document import refuses
 from faregate.function import Answer
@@ -48,15 +55,6 @@ RegionId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 WHOLE = BeforeValidator(_whole)
 """Beside Field(strict=True), an integer by JSON Schema: no text, no truth, no fraction."""
 
-Moment = Annotated[
-    AwareDatetime,
-    Field(
-        ge=datetime.fromisoformat("2000-01-01T00:00:00Z"),
-        le=datetime.fromisoformat("2999-12-31T23:59:59Z"),
-    ),
-]
-"""A time with its offset (RFC 3339), of this millennium."""
-
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -67,8 +65,24 @@ def _rfc_3339(text: object) -> object:
     return text
 
 
-Instant = Annotated[Moment, BeforeValidator(_rfc_3339)]
-"""A moment in a query."""
+Moment = Annotated[
+    AwareDatetime,
+    Field(
+        ge=datetime.fromisoformat("2000-01-01T00:00:00Z"),
+        le=datetime.fromisoformat("2999-12-31T23:59:59Z"),
+    ),
+    BeforeValidator(_rfc_3339),
+]
+"""A time with its offset (RFC 3339), of this millennium."""
+
+
+def not_before_from(to: datetime | date, info: ValidationInfo) -> datetime | date:
+    """Check a query's `to` against its `from`."""
+    from_ = info.data.get("from_")
+    if from_ is not None and to < from_:
+        raise ValueError("must not be before `from`")
+    return to
+
 
 IdempotencyKey = Annotated[
     str,

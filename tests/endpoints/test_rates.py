@@ -467,7 +467,9 @@ def test_what_is_no_policy(
     code: str,
 ) -> None:
     before = platform.contents()
-    problem(client.post(SHORT_MONEY, said, by=operator.passport), status, code)
+    refusal = problem(client.post(SHORT_MONEY, said, by=operator.passport), status, code)
+    if said.get("allow_debt", "").startswith("1000000"):
+        assert refusal["errors"][0]["message"] == "must be at most 1000000.000000"
     assert platform.contents() == before
 
 

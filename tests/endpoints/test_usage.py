@@ -213,24 +213,30 @@ def test_cloud_events_one_and_many(
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "where"),
     [
-        {"specversion": "0.3"},
-        {"data": "text"},
-        {"data": None},
-        {"data": {"images": 1}},
-        {"subject": "acme"},
-        {"id": None},
-        {"time": "yesterday"},
+        ({"specversion": "0.3"}, "specversion"),
+        ({"data": "text"}, "data"),
+        ({"data": None}, "data"),
+        ({"data": {"images": 1}}, "quantities"),
+        ({"subject": "acme"}, "organization_id"),
+        ({"id": None}, "id"),
+        ({"time": "yesterday"}, "occurred_at"),
+        ({"time": 1_700_000_000}, "occurred_at"),
     ],
     ids=str,
 )
 def test_what_is_no_cloud_event_of_ours_is_rejected(
-    client: Client, operator: Organization, customer: Organization, said: dict[str, Any]
+    client: Client,
+    operator: Organization,
+    customer: Organization,
+    said: dict[str, Any],
+    where: str,
 ) -> None:
     event = {key: value for key, value in (_cloud_event(customer) | said).items() if value}
     answer = done(_send(client, operator, [event, 7, _cloud_event(customer)], CLOUD_EVENTS))
     assert _reasons(answer) == ["invalid_event", "invalid_event", "accepted"]
+    assert answer["events"][0]["message"].startswith(f"{where}: ")
 
 
 def test_an_envelope_outweighs_what_it_carries(

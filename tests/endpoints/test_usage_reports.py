@@ -210,6 +210,7 @@ def test_a_report_has_an_end(client: Client, customer: Organization, platform: P
         {"group_by": "price"},
         {"by": "day"},
         {"from": "1999-12-31"},
+        {"from": "2026-11-02", "to": "2026-11-01"},
     ],
     ids=str,
 )
@@ -218,6 +219,10 @@ def test_what_is_no_question_is_refused(
 ) -> None:
     answer = client.get(ANALYTICS, params=query, by=customer.passport)
     problem(answer, 400, "invalid_request")
+    times = {"from": "2026-11-01T00:00:01Z", "to": "2026-11-01T00:00:00Z"}
+    answer = client.get(HISTORY, params=times, by=customer.passport)
+    (error,) = problem(answer, 400, "invalid_request")["errors"]
+    assert error == {"where": "query.to", "message": "must not be before `from`"}
 
 
 def test_history_pages_through_every_request(

@@ -33,13 +33,13 @@ from faregate.contract import (
 )
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Meter, Provider, Quantity, Text
-from faregate.money import GivenAmount, Usd
+from faregate.money import GivenAmount, Usd, format_usd
 
 router = new_router("rates")
 backends = (Database, UserTokens)
 
 MAX_MARKUP = 1000
-MAX_DEBT_MICROS = 10**12
+MAX_DEBT_MICROS = 10**12  # $1 000 000
 
 
 def _check_markup(markup: str) -> str:
@@ -178,10 +178,16 @@ class UsageRate(Answer):
     created_by: str
 
 
+def _check_debt(micros: int) -> int:
+    if micros > MAX_DEBT_MICROS:
+        raise ValueError(f"must be at most {format_usd(MAX_DEBT_MICROS)}")
+    return micros
+
+
 class SetShortMoneyRequest(Scope):
     """How much may be owed after usage when the money is short: "0" for nothing, as by default."""
 
-    allow_debt: Annotated[GivenAmount, Field(le=MAX_DEBT_MICROS)]
+    allow_debt: Annotated[GivenAmount, AfterValidator(_check_debt)]
 
 
 class ShortMoney(Answer):

@@ -21,7 +21,7 @@ from faregate.backends.database import Database, Row
 from faregate.backends.receipts import Receipts
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Caller, Customer, going_on
-from faregate.contract import Instant, Transaction, customer_refuses
+from faregate.contract import Moment, Transaction, customer_refuses, not_before_from
 from faregate.files import CSV, attachment, csv_lines, document, json_array
 from faregate.function import Answer, new_router, use
 from faregate.money import Usd
@@ -38,21 +38,15 @@ class PeriodQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_: Instant | None = Field(
+    from_: Moment | None = Field(
         None, alias="from", description="Included. By itself the beginning of `to`'s month, UTC."
     )
-    to: Instant | None = Field(None, description="Not included. By itself now.")
+    to: Moment | None = Field(None, description="Not included. By itself now.")
     month: Annotated[str, Field(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$")] | None = Field(
         None, description="In place of both: a month of UTC, such as 2026-11."
     )
 
-    @field_validator("to")
-    @classmethod
-    def _follows_from(cls, to: datetime, info: ValidationInfo) -> datetime:
-        from_ = info.data.get("from_")
-        if from_ is not None and to < from_:
-            raise ValueError("must not be before `from`")
-        return to
+    _follows_from = field_validator("to")(not_before_from)
 
     @field_validator("month")
     @classmethod

@@ -47,13 +47,15 @@ class UsageRoute(EventsRoute):
 def _from_cloud_event(event: Any) -> Any:  # noqa: ANN401  JSON is anything
     """Give what a CloudEvent says: its type is the feature, its subject the organization.
 
-    What is none is left as it is, and then refused for not being an event of ours.
+    What is none becomes what is wrong with it, a ValueError, for which it is rejected.
     """
-    if not isinstance(event, dict) or event.get("specversion") != "1.0":
+    if not isinstance(event, dict):
         return event
+    if event.get("specversion") != "1.0":
+        return ValueError('specversion: must be "1.0"')
     data = event.get("data")
     if not isinstance(data, dict):
-        return event
+        return ValueError("data: must be an object, with quantities")
     said = {
         "organization_id": event.get("subject"),
         "source": event.get("source"),

@@ -18,13 +18,23 @@ from pydantic import (
     Field,
     TypeAdapter,
     WithJsonSchema,
+    field_validator,
 )
 
 from faregate.backends.database import Database
 from faregate.backends.parquet import Column, Table
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Caller, Customer, going_on
-from faregate.contract import Cursor, CustomerId, Instant, Limit, Page, customer_refuses, page
+from faregate.contract import (
+    Cursor,
+    CustomerId,
+    Limit,
+    Moment,
+    Page,
+    customer_refuses,
+    not_before_from,
+    page,
+)
 from faregate.files import CSV, attachment, csv_lines, json_array
 from faregate.function import Answer, new_router, use
 from faregate.money import ExactUsd, Usd
@@ -76,19 +86,23 @@ class AnalyticsQuery(BaseModel):
         False, description="An operator asks for all, whichever is named: needs `admin`."
     )
 
+    _in_order = field_validator("to")(not_before_from)
+
 
 class HistoryQuery(BaseModel):
     """Which requests: all that are asked for has to be so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_: Instant | None = Field(None, alias="from", description="Occurred then or later.")
-    to: Instant | None = Field(None, description="Occurred before.")
+    from_: Moment | None = Field(None, alias="from", description="Occurred then or later.")
+    to: Moment | None = Field(None, description="Occurred before.")
     feature: Word | None = None
     model: Word | None = None
     passport_id: UUID | None = None
     organization_id: CustomerId = None
     cursor: Cursor = None
+
+    _in_order = field_validator("to")(not_before_from)
 
     @property
     def arguments(self) -> dict[str, Any]:
