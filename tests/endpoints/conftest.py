@@ -3,6 +3,13 @@
 import pytest
 
 from infra.local.layout import WAYS
+from tests.harness.platform import Organization, Platform
+
+
+@pytest.fixture
+def operator(platform: Platform) -> Organization:
+    """Give the platform's own organization."""
+    return platform.operator()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -20,11 +20,6 @@ def client(function: Load) -> Client:
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
-@pytest.fixture
 def customer(platform: Platform) -> Organization:
     """A customer with $10, to whom an image costs ten cents."""
     customer = platform.organization(usd=10)

@@ -27,11 +27,6 @@ def expire_holds(function: Load, platform: Platform) -> Call:
     return lambda: done(client.post("/schedules/expire-holds", by=token))
 
 
-@pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
 def _hold(client: Client, operator: Organization, customer: Organization) -> None:
     body = {"organization_id": customer.id, "amount": "0.01", "expires_in_seconds": 60}
     done(client.post("/v1/holds", body, by=operator.passport), 201)

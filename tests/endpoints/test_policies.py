@@ -24,11 +24,6 @@ TWO: Rule = {"capacity": 2, "refill": 1, "refill_seconds": 10}
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
-@pytest.fixture
 def policies(function: Load) -> Client:
     return function("policies")
 

@@ -24,11 +24,6 @@ def client(function: Load) -> Client:
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
-@pytest.fixture
 def customer(platform: Platform) -> Organization:
     return platform.organization(usd=10)
 

@@ -15,11 +15,6 @@ def client(function: Load) -> Client:
     return function("reconciliation")
 
 
-@pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
 @pytest.mark.parametrize(
     "window",
     [

@@ -25,11 +25,6 @@ def buyer(platform: Platform) -> Organization:
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
-@pytest.fixture
 def bucket(spaces: Spaces, publisher: Organization) -> str:
     return spaces.rent(publisher, gb=12)
 

@@ -28,11 +28,6 @@ def buyer(platform: Platform) -> Organization:
     return platform.organization(usd=10)
 
 
-@pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
 # The catalogue.
 
 

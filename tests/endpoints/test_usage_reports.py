@@ -33,11 +33,6 @@ def usage(function: Load) -> Client:
 
 
 @pytest.fixture
-def operator(platform: Platform) -> Organization:
-    return platform.operator()
-
-
-@pytest.fixture
 def customer(platform: Platform) -> Organization:
     """A customer with $10; an image costs ten cents, of which acme takes two for its model."""
     customer = platform.organization(usd=10)

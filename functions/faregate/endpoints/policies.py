@@ -16,7 +16,7 @@ from pydantic import (
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tokens import UserTokens
-from faregate.caller import Customer
+from faregate.caller import Caller, Customer
 from faregate.contract import (
     WHOLE,
     Cursor,
@@ -272,13 +272,7 @@ async def enable_policy(
     database: Database = use(Database),
 ) -> Policy:
     """Have a rule asked from the next call on. Needs `admin`."""
-    row = await database.call_one(
-        "set_policy_enabled",
-        caller=caller,
-        policy_id=policy_id,
-        is_enabled=True,
-        idempotency_key=idempotency_key,
-    )
+    row = await _set_enabled(database, caller, policy_id, idempotency_key, is_enabled=True)
     return _answer(row, response)
 
 
@@ -291,14 +285,20 @@ async def disable_policy(
     database: Database = use(Database),
 ) -> Policy:
     """Have a rule asked no more; its buckets stay as they are. Needs `admin`."""
-    row = await database.call_one(
+    row = await _set_enabled(database, caller, policy_id, idempotency_key, is_enabled=False)
+    return _answer(row, response)
+
+
+async def _set_enabled(
+    database: Database, caller: Caller, policy_id: UUID, idempotency_key: str, *, is_enabled: bool
+) -> Row:
+    return await database.call_one(
         "set_policy_enabled",
         caller=caller,
         policy_id=policy_id,
-        is_enabled=False,
+        is_enabled=is_enabled,
         idempotency_key=idempotency_key,
     )
-    return _answer(row, response)
 
 
 @router.delete(
