@@ -126,7 +126,7 @@ def test_the_contract_is_kept(platform: Platform, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=200,
+            timeout=900,
         )
     if run.returncode:
         pytest.fail(run.stdout + run.stderr, pytrace=False)

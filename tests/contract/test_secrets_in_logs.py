@@ -373,11 +373,11 @@ def _server(command: list[str], settings: Mapping[str, str], name: str, log: Pat
             yield address
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(60)
 
 
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = monotonic() + 30
+    deadline = monotonic() + 120
     while True:
         try:
             httpx.get(url, trust_env=False)
@@ -462,7 +462,7 @@ def test_a_function_that_does_not_start_tells_why_and_no_secret(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert process.returncode != 0
     printed = process.stdout + process.stderr

@@ -327,7 +327,7 @@ def test_a_process_that_ends_sends_what_it_has(
             sleep(0.3)
             client.sendall(b"}")
             assert client.recv(1000).startswith(b"HTTP/1.1 401 ")
-        process.wait(20)
+        process.wait(60)
     finally:
         process.kill()
         process.wait()
@@ -346,7 +346,7 @@ Expect: 100-continue\r
 
 
 def _await(url: str) -> None:
-    deadline = monotonic() + 30
+    deadline = monotonic() + 120
     while True:
         try:
             httpx.get(url, trust_env=False).raise_for_status()

@@ -78,7 +78,7 @@ def _supabase(*arguments: str, workdir: Path = paths.ROOT) -> subprocess.Complet
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=600,
         env={
             **os.environ,
             "PGSSLMODE": "disable",

@@ -56,7 +56,7 @@ def _pgrls(database: Database, *arguments: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 

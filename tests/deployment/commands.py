@@ -120,5 +120,5 @@ class Commands:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )

@@ -31,7 +31,7 @@ class Running:
     def end(self) -> str:
         """Press Ctrl-C, and give what it says then."""
         self.process.send_signal(signal.SIGINT)
-        told, complaint = self.process.communicate(timeout=30)
+        told, complaint = self.process.communicate(timeout=120)
         assert (self.process.returncode, complaint) == (0, "")
         return told
 
@@ -46,7 +46,7 @@ class Laptop:
     def run(self, module: str, **settings: str) -> tuple[int, str, str]:
         """Run a command of the checkout; give its exit code and what it said, well and badly."""
         process = self.start(module, **settings)
-        told, complaint = process.communicate(timeout=120)
+        told, complaint = process.communicate(timeout=600)
         return process.returncode, told, complaint
 
     def start(self, module: str, **settings: str) -> subprocess.Popen[str]:
@@ -78,7 +78,7 @@ class Laptop:
         finally:
             # Only after a failure is there still something to end.
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
 
     @property
     def stack_file(self) -> Path:

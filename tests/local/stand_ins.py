@@ -59,7 +59,7 @@ class Receiver:
 
     def next(self, path: str) -> Received:
         """Wait for the next request to a path."""
-        return self._queue(path).get(timeout=10)
+        return self._queue(path).get(timeout=60)
 
     def all(self, path: str) -> list[Received]:
         """Give what has arrived at a path since somebody asked."""

@@ -46,7 +46,7 @@ def run(checkout: Path, path: Path, *command: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -26,7 +26,7 @@ def test_ctrl_c_during_the_start_leaves_nothing_behind(laptop: Laptop) -> None:
     told_until("PostgREST on port", process)
     processes = family(process.pid)
     process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=30)
+    _, complaint = process.communicate(timeout=120)
     assert (process.returncode, complaint) == (0, "")
     assert laptop.has_left_nothing(set(processes))
 
@@ -43,7 +43,7 @@ def test_when_a_part_dies_everything_ends(laptop: Laptop, name: str, mark: str) 
         processes = family(running.process.pid)
         (victim,) = [process for process, command in processes.items() if mark in command]
         os.kill(victim, signal.SIGKILL)
-        _, complaint = running.process.communicate(timeout=30)
+        _, complaint = running.process.communicate(timeout=120)
     log = "postgres-data" if name == "PostgreSQL" else name
     assert running.process.returncode == 1
     assert complaint == (

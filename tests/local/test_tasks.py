@@ -71,7 +71,7 @@ def now(stand_ins: StandIns) -> datetime:
 def advance(stand_ins: StandIns, by: timedelta) -> httpx.Response:
     url = f"{stand_ins.layout.supabase_url}/clock"
     body = {"advance_seconds": int(by.total_seconds())}
-    return httpx.post(url, json=body, trust_env=False, timeout=120)
+    return httpx.post(url, json=body, trust_env=False, timeout=600)
 
 
 def names(client: CloudTasksClient) -> set[str]:

@@ -251,7 +251,7 @@ class Ledger:
 
         def work(number: int, ledger: Ledger) -> list[Result | RefusedError]:
             done: list[Result | RefusedError] = []
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=300)
             for job in jobs[number::threads]:
                 try:
                     done.append(job(ledger))

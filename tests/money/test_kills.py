@@ -29,7 +29,7 @@ def _running(ledger: Ledger) -> list[tuple[Customer, str]]:
 
 
 def _await_waiting(ledger: Ledger, process: int) -> None:
-    deadline = monotonic() + 20
+    deadline = monotonic() + 120
     while monotonic() < deadline:
         if ledger.fetch(
             "select from pg_stat_activity where pid = %s and wait_event_type = 'Lock'", process
@@ -71,7 +71,7 @@ def _kill_while_it_waits(ledger: Ledger, customer: Customer) -> None:
             killed = pool.submit(_sweep_until_killed, own)
             _await_waiting(ledger, process)
             _kill(ledger, process)
-            killed.result(timeout=20)
+            killed.result(timeout=120)
 
 
 def _kill_before_the_commit(ledger: Ledger) -> None:

@@ -33,7 +33,7 @@ def _hold(ledger: Ledger, lock: LiteralString, *values: object) -> Iterator[None
 
 def _await_waiting(ledger: Ledger, number: int) -> None:
     """Wait until so many calls wait for a lock."""
-    deadline = monotonic() + 20
+    deadline = monotonic() + 120
     while monotonic() < deadline:
         (waiting,) = ledger.fetch_one(
             "select count(*) from pg_stat_activity"
@@ -55,7 +55,7 @@ def _meet(
             for number, call in enumerate(calls, start=1):
                 futures.append(pool.submit(_call_alone, ledger, call))
                 _await_waiting(ledger, number)
-        return [future.result(timeout=20) for future in futures]
+        return [future.result(timeout=120) for future in futures]
 
 
 def _call_alone(ledger: Ledger, call: Callable[[Ledger], Row]) -> Row:

@@ -16,7 +16,7 @@ def test_every_phase_ends_without_a_difference() -> None:
         env={**os.environ, "MINUTES": "0.01", "PYTHONPATH": f"{paths.ROOT}:functions"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
