@@ -54,8 +54,9 @@ resource "google_compute_region_network_endpoint_group" "function" {
   region                = var.region
   network_endpoint_type = "SERVERLESS"
 
+  # By its name, not by reference: see the backend's lifecycle.
   cloud_run {
-    service = module.function[each.key].service.name
+    service = each.key
   }
 }
 
@@ -73,8 +74,9 @@ resource "google_compute_backend_service" "function" {
 
   # Of a function that is taken out of the table, the URL map must let go before its backend can be
   # deleted. Without this Terraform deletes first, which Google refuses ("already being used"). It
-  # holds for what a backend is made of, too: the group and the service go last. Names stay free of
-  # suffixes, because nothing that would replace a backend is ever set otherwise.
+  # makes the same of all that a backend refers to, which would be wrong for services: one that never
+  # started is replaced by another of its name, and there cannot be two. So the group names its
+  # service, and the URL map waits for them all. Backends need no suffix: nothing here replaces one.
   lifecycle {
     create_before_destroy = true
   }
@@ -121,6 +123,9 @@ resource "google_compute_url_map" "front" {
       }
     }
   }
+
+  # Nothing leads to a function before it runs.
+  depends_on = [module.function]
 }
 
 resource "google_compute_target_https_proxy" "front" {

@@ -30,13 +30,16 @@ resource "terraform_data" "url_map" {
 """
 
 
-def _lifecycle(resource: str) -> str:
+def _body(kind: str, name: str) -> str:
+    """Give what a resource of front.tf says."""
     front = (FOLDER / "front.tf").read_text()
-    found = re.search(
-        rf'^resource "{resource}" "function" \{{\n(.*?)^\}}', front, re.MULTILINE | re.DOTALL
-    )
-    assert found
-    block = re.search(r"^  lifecycle \{.*?^  \}", found[1], re.MULTILINE | re.DOTALL)
+    body = front.partition(f'\nresource "google_compute_{kind}" "{name}" {{\n')[2]
+    assert body
+    return body.partition("\n}\n")[0]
+
+
+def _lifecycle(kind: str, name: str) -> str:
+    block = re.search(r"^  lifecycle \{.*?^  \}", _body(kind, name), re.MULTILINE | re.DOTALL)
     return block[0] if block else ""
 
 
@@ -59,7 +62,7 @@ def _apply(folder: Path, *names: str) -> list[str]:
 def test_the_url_map_lets_go_before_a_backend_is_deleted(tmp_path: Path) -> None:
     if not shutil.which("terraform"):
         pytest.skip("terraform is not installed")
-    (tmp_path / "main.tf").write_text(_LIKENESS % _lifecycle("google_compute_backend_service"))
+    (tmp_path / "main.tf").write_text(_LIKENESS % _lifecycle("backend_service", "function"))
     subprocess.run(["terraform", "init"], cwd=tmp_path, capture_output=True, check=True)
     _apply(tmp_path, "sessions", "spaces")
     assert _apply(tmp_path, "sessions") == [
@@ -67,3 +70,11 @@ def test_the_url_map_lets_go_before_a_backend_is_deleted(tmp_path: Path) -> None
         "backend Destruction",
         "group Destruction",
     ]
+
+
+# What a backend refers to is made before it is destroyed, too, and two services of a name there
+# cannot be: one that never started could not be replaced.
+def test_a_service_that_never_started_can_be_made_anew() -> None:
+    for part in ("backend_service", "region_network_endpoint_group"):
+        assert "module.function" not in _body(part, "function")
+    assert "depends_on = [module.function]" in _body("url_map", "front")
