@@ -113,9 +113,10 @@ recorded() {
 prepare() {
   local secret targets=()
   step "Make what secrets are kept in, where one is new"
-  secrets=$(configured '<secret>' 'join(" ", local.secret_ids)')
+  secrets=$(configured '<secret>:<version>' \
+    'join(" ", [for id in local.secret_ids : join(":", [id, lookup(var.secret_versions, id, "1")])])')
   for secret in $secrets; do
-    targets+=("-target=module.foundation.google_secret_manager_secret.this[\"$secret\"]")
+    targets+=("-target=module.foundation.google_secret_manager_secret.this[\"${secret%:*}\"]")
   done
   [[ -n $previous && -z $dry_run ]] || prepare_first_deployment
   run terraform -chdir=terraform apply -input=false -auto-approve -var-file="$variables" \
@@ -140,15 +141,16 @@ configured() {
     -var="image=${previous:-$no_image}" <<<"$2" | tr -d '"'
 }
 
-# Before anything is built, planned or migrated. The three that infra.supabase_project makes itself
-# come after the migration, which makes the role that the functions log in as.
+# The very versions that functions will read, before anything is built, planned or migrated: one that
+# is not there fails the apply, and the way back, too. Of the three that infra.supabase_project makes,
+# the first comes after the migration, which makes the role that the functions log in as.
 check_secrets() {
   local secret asked=()
   step "Look for secrets without a value"
   for secret in $secrets; do
-    [[ " $made_later " == *" $secret "* ]] || asked+=("$secret")
+    [[ " $made_later " == *" ${secret%:1} "* ]] || asked+=("$secret")
   done
-  run infra/secrets.sh missing "${asked[@]}" || fail "these secrets have no value. Put each with
+  run infra/secrets.sh missing "${asked[@]}" || fail "these secrets have no such version. Put each with
   \`PROJECT_ID=$PROJECT_ID infra/secrets.sh put ID\`, then deploy again; stripe-webhook-secret comes from
   \`STRIPE_SECRET_KEY=… PROJECT_ID=$PROJECT_ID PYTHONPATH=$PYTHONPATH $python -m infra.stripe_webhook $api_url\`"
 }

@@ -3,9 +3,9 @@
 # decides who may read it; values only ever come from here, and no value is printed or becomes an
 # argument of a process.
 #
-#   infra/secrets.sh missing [ID…]   name those that have no value; exit 1 when there is one
-#   infra/secrets.sh has ID          exit 0 when it has a value, 1 when it has none
-#   infra/secrets.sh put ID          add a value, read from standard input, as the newest version
+#   infra/secrets.sh missing [ID[:VERSION]…]   name those that have no value; exit 1 when there is one
+#   infra/secrets.sh has ID[:VERSION]          exit 0 when it has a value, 1 when it has none
+#   infra/secrets.sh put ID                    add a value, read from standard input, as the newest
 #
 # Reads PROJECT_ID from the environment. Asks gcloud, as whoever is signed in there.
 set +x # whoever traces this script must not see a value
@@ -40,12 +40,17 @@ list() {
     --format='value(name.basename())'
 }
 
+# Any, or that version, enabled.
 has() {
   local versions
-  versions=$(gcloud secrets versions list "$1" --project="$PROJECT_ID" \
-    --filter=state=ENABLED --limit=1 --format='value(name)') ||
-    fail "Secret Manager does not tell about $1"
-  [[ -n $versions ]]
+  versions=$(gcloud secrets versions list "${1%%:*}" --project="$PROJECT_ID" \
+    --filter=state=ENABLED --format='value(name.basename())') ||
+    fail "Secret Manager does not tell about ${1%%:*}"
+  if [[ $1 == *:* ]]; then
+    grep -qx "${1#*:}" <<<"$versions"
+  else
+    [[ -n $versions ]]
+  fi
 }
 
 put() {

@@ -81,7 +81,7 @@ class Deployment:
         commands.answer("output -raw address", "203.0.113.7")
         commands.answer("infra.build_source", f".local/build/functions-{HASH}.zip")
         commands.answer("docker images describe", f"sha256:{'b' * 64}")
-        commands.answer("console .*secret_ids", f'"{" ".join(SECRETS_OF_THE_RELEASE)}"')
+        self.configure_versions()
         self.configure_functions("credits sessions")
         commands.have("s3-endpoints", "stripe-secret-key")
         for path, status in {
@@ -96,6 +96,15 @@ class Deployment:
         """Have this checkout's image not be built yet. These are gcloud's words."""
         told = "ERROR: (gcloud.artifacts.docker.images.describe) Image not found."
         self.commands.fail("docker images describe", times=1, text=told)
+
+    def configure_versions(self, **versions: str) -> None:
+        """Have the checkout's functions read these versions of its secrets, else the first."""
+        named = (
+            f"{secret}:{versions.get(secret.replace('-', '_'), '1')}"
+            for secret in SECRETS_OF_THE_RELEASE
+        )
+        self.commands.answers.insert(0, ("console .*secret_ids", f'"{" ".join(named)}"', 0, None))
+        self.commands.answer("nothing")
 
     def configure_functions(self, names: str) -> None:
         """Have these functions be in the checkout's table."""
@@ -207,7 +216,7 @@ def test_a_new_secret_has_a_container_before_anything_asks_for_its_value(
     deployment.commands.have("stripe-secret-key")
     done = deployment.run("staging")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "s3-endpoints"
+    assert done.stdout.splitlines()[-1] == "s3-endpoints:1"
     assert "PROJECT_ID=acme-billing infra/secrets.sh put ID" in done.stderr
     (made,) = deployment.commands.lines(PREPARE)
     # Each by its name: one that left the table would go, were they meant all together.
@@ -218,6 +227,19 @@ def test_a_new_secret_has_a_container_before_anything_asks_for_its_value(
     assert f"-var=image={BEFORE}" in made
     assert not deployment.changed_the_database
     assert deployment.steps[-1] == "gcloud secrets versions list"
+
+
+@pytest.mark.parametrize("secret", ["stripe-secret-key", "database-url"])
+def test_a_version_that_is_not_there_is_named_before_anything_changes(
+    deployment: Deployment, secret: str
+) -> None:
+    deployment.commands.have(*SECRETS_OF_THE_RELEASE)  # their first
+    deployment.configure_versions(**{secret.replace("-", "_"): "2"})
+    done = deployment.run("staging")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"{secret}:2"
+    assert not deployment.changed_the_database
+    assert deployment.applied == []
 
 
 def test_what_the_script_makes_itself_is_not_asked_for() -> None:
@@ -260,7 +282,7 @@ def test_missing_secrets_are_named_before_anything_is_built(deployment: Deployme
     deployment.commands.have()
     done = deployment.run("staging")
     assert done.returncode == 1
-    assert done.stdout.endswith("s3-endpoints\nstripe-secret-key\n")
+    assert done.stdout.endswith("s3-endpoints:1\nstripe-secret-key:1\n")
     assert "infra.stripe_webhook https://api.example.com" in done.stderr
     assert deployment.steps[-1] == "gcloud secrets versions list"
 

@@ -34,6 +34,14 @@ def test_only_those_that_are_named_are_asked_for(commands: Commands) -> None:
     assert commands.lines("token-signing-key") == []
 
 
+def test_a_version_is_asked_for_by_its_number(commands: Commands) -> None:
+    commands.answer("versions list database-url", "11\n1")
+    for named, status in {"database-url": 0, "database-url:1": 0, "database-url:2": 1}.items():
+        done = commands.run([SCRIPT, "missing", named])
+        assert done.returncode == status
+        assert done.stdout.split() == [named] * status
+
+
 @pytest.mark.parametrize("broken", ["secrets list", "secrets versions list"])
 def test_who_cannot_ask_does_not_call_it_missing(commands: Commands, broken: str) -> None:
     commands.answer("gcloud secrets list", LISTED)
