@@ -6,8 +6,8 @@
 #
 # APIs, a bucket for Terraform's state, and the service account that deploys. GitHub's workflow acts
 # as it by workload identity federation: there is no key that could leak. Only a job of the one
-# repository, on its main branch, in the one GitHub environment (whose reviewers have agreed) may. The
-# repository is known by its number, which a new owner of an old name does not get:
+# repository, on its main branch, in the one GitHub environment (whose reviewers have agreed) may.
+# The repository is known by its number, which a new owner of an old name does not get:
 # `gh api repos/OWNER/NAME --jq .id`. Run by an owner of the project; with BILLING_ACCOUNT, by its
 # administrator, the deployer may also write the budget, without which the workflow cannot deploy.
 # CUSTOMERS_PROJECT is that of `customers_project`, if there is one, by an owner of it.
@@ -102,8 +102,8 @@ grant_secrets() {
   grant "projects/$PROJECT_ID/roles/faregateSecretKeeper"
 }
 
-# The predefined role that makes buckets reads what is in all of them, and customers' (fg-…) may be in
-# this project. A bucket's maker is asked of the project, so that one knows no name.
+# The predefined role that makes buckets reads what is in all of them, and customers' may be in this
+# project. Who may make a bucket is asked of the project, so that role knows no name.
 grant_buckets() {
   local ours="resource.name.startsWith('projects/_/buckets/$PROJECT_ID" objects
   objects="$ours-terraform-state') || $ours-faregate-source')"
@@ -140,9 +140,10 @@ prepare_customers_project() {
 trust_github() {
   step 'Workload identity federation'
   local condition mapping verb=create
-  # Without `environment` every workflow of the branch could deploy, past the environment's reviewers.
+  # Without `environment` every workflow of the branch could deploy, past the reviewers.
   condition="assertion.repository_id == '$GITHUB_REPOSITORY_ID'"
-  condition+=" && assertion.environment == '$GITHUB_ENVIRONMENT' && assertion.ref == 'refs/heads/main'"
+  condition+=" && assertion.environment == '$GITHUB_ENVIRONMENT'"
+  condition+=" && assertion.ref == 'refs/heads/main'"
   mapping=google.subject=assertion.sub,attribute.repository_id=assertion.repository_id
   exists iam workload-identity-pools describe github --project="$PROJECT_ID" --location=global ||
     gcloud iam workload-identity-pools create github --project="$PROJECT_ID" --location=global \

@@ -141,9 +141,9 @@ configured() {
     -var="image=${previous:-$no_image}" <<<"$2" | tr -d '"'
 }
 
-# The very versions that functions will read, before anything is built, planned or migrated: one that
-# is not there fails the apply, and the way back, too. Of the three that infra.supabase_project makes,
-# the first comes after the migration, which makes the role that the functions log in as.
+# The very versions that functions will read, before anything is built, planned or migrated: one
+# that is not there fails the apply, and the way back, too. The first ones that
+# infra.supabase_project makes come after the migration, which makes the functions' role.
 check_secrets() {
   local secret asked=()
   step "Look for secrets without a value"
