@@ -1274,7 +1274,7 @@ CREATE TRIGGER usage_authorizations_are_read INSTEAD OF INSERT OR DELETE OR UPDA
 create view api.usage_days (
     organization_id uuid, -- The organization it belongs to.
     day date, -- In UTC, from midnight to midnight.
-    feature text,
+    feature text, -- What of the product was used.
     provider_id text, -- Who served the model; null: none did.
     model text, -- The model, as the events say; null: none.
     passport_id uuid, -- The customer's passport that it was used with; null: none was named.

@@ -710,6 +710,7 @@ comment on view api.usage_days is
 'What was used, by day, feature, model and passport: exact as of now. Events that wait for a person
 count as nothing until they are charged.';
 comment on column api.usage_days.organization_id is 'The organization it belongs to.';
+comment on column api.usage_days.feature is 'What of the product was used.';
 comment on column api.usage_days.provider_id is 'Who served the model; null: none did.';
 comment on column api.usage_days.model is 'The model, as the events say; null: none.';
 comment on column api.usage_days.passport_id is
