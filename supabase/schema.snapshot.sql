@@ -3514,7 +3514,7 @@ create function api.attach_storage(p_caller jsonb, p_storage_id uuid, p_workspac
 grant execute on routine api.attach_storage(jsonb,uuid,uuid) to faregate_functions, service_role;
 
 -- Holds a customer's money for usage to come.
-create function api.authorize_usage(p_caller jsonb, p_usage jsonb, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '34bdf5dfba584c63b8d6d6fb3a467507';
+create function api.authorize_usage(p_caller jsonb, p_usage jsonb, p_expires_in_seconds integer, p_idempotency_key text) returns TABLE(usage_authorization api.usage_authorizations, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'd889db9a5fc4d81055a771613a573bc9';
 grant execute on routine api.authorize_usage(jsonb,jsonb,integer,text) to faregate_functions, service_role;
 
 -- Buys a space for the caller's organization.
@@ -4419,7 +4419,7 @@ create function billing.lock_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.lock_top_up(p_organization_id text, p_top_up_id text) returns billing.top_ups language plpgsql set search_path=pg_catalog, pg_temp as '618b6095ea2c18b8bcf0e13799efecab';
 
-create function billing.lock_wallet(p_organization_id uuid) returns billing.wallets language plpgsql set search_path=pg_catalog, pg_temp as 'd2e668b8db4f6b750b28cde2dd58c03e';
+create function billing.lock_wallet(p_organization_id uuid) returns billing.wallets language plpgsql set search_path=pg_catalog, pg_temp as 'c3cd5c125b0931ad95f24973a49f4dd4';
 
 create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '7d0f35db34608ccb9cd36907f731c2ab';
 
@@ -4507,7 +4507,9 @@ create function billing.refuse_by_policies(p_caller billing.caller, p_rated bill
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 
-create function billing.refuse_new_debt(p_before billing.wallets, p_allow_debt_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as '7fbef7d01b199ee93963c046fe4be16e';
+create function billing.refuse_insufficient(p_required_micros bigint, p_available_micros bigint) returns void language plpgsql immutable set search_path=pg_catalog, pg_temp as '813ed528a61b7bbe1fc733f38970cadf';
+
+create function billing.refuse_new_debt(p_before billing.wallets, p_allow_debt_micros bigint) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'df9ab7b2d29e2a88c705beae3c6bca7b';
 
 create function billing.refuse_price(p_organization_id uuid, p_price_usd numeric, p_allow_debt_micros bigint) returns text language plpgsql stable set search_path=pg_catalog, pg_temp as '36ae3496fd8745b4d198209bd8fdeba0';
 
@@ -4517,7 +4519,7 @@ create function billing.refuse_refund(p_organization_id uuid, p_purchase_id uuid
 
 create function billing.refuse_resize(p_organization_id uuid, p_storage_id uuid, p_plan_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '8989c999f871560b3f9bb9e4e654323d';
 
-create function billing.refuse_short_money(p_organization_id uuid, p_required_micros bigint) returns void language plpgsql stable set search_path=pg_catalog, pg_temp as 'b2acde66054db723a745b0d4e0d43141';
+create function billing.refuse_short_money(p_organization_id uuid, p_required_micros bigint) returns void language plpgsql stable set search_path=pg_catalog, pg_temp as '4c06f18adbe461ffc07de653d4a7350e';
 
 create function billing.refuse_size(p_plan_id text, p_kind billing.storage_kind, p_region_id text, p_size_gb integer) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6b167c3a270fafd2ba8920975317fbd9';
 
@@ -4557,7 +4559,7 @@ create function billing.restate_usage(p_event billing.usage_events, p_was billin
 
 create function billing.return_charge(p_organization_id uuid, p_sequence bigint, p_from billing.account, p_reason billing.reason, p_note text) returns void language plpgsql set search_path=pg_catalog, pg_temp as '2926132b740d3e064e0e30a6a2a428bd';
 
-create function billing.return_usage(p_organization_id uuid, p_amount_micros bigint, p_sequences bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '6974143080d737c1a8e104207c96aa74';
+create function billing.return_usage(p_organization_id uuid, p_amount_micros bigint, p_sequences bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3c4b8c51460fa026560603eaa95dee32';
 
 create function billing.revert_event(p_backfill billing.backfills, p_event billing.backfill_events, p_actor text) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '2e74164d111e90fd44b0b55a2749e2a8';
 
@@ -4588,7 +4590,7 @@ create function billing.settle_organization(p_organization_id uuid, p_delete_sto
 
 create function billing.settle_sessions(p_organization_ids uuid[], p_session_ids uuid[], p_stop_reason text) returns integer language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off as '6fa0c2b613bac0fdd237d17c47f082b8';
 
-create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '19c157791b95bdcf26e0678230ebef00';
+create function billing.settle_storage(p_organization_id uuid, p_storage_id uuid, p_is_end boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as '5d9e80385f503e9dc8b01343798e52c7';
 
 create function billing.settle_usage(p_organization_id uuid, p_price_usd numeric, p_sequences bigint[]) returns bigint language plpgsql set search_path=pg_catalog, pg_temp as '175f779625c9ca1b0d6c6cc2b98cb776';
 

@@ -81,6 +81,25 @@ comment on column api.holds.status is
 comment on column api.holds.held_micros is 'What it still keeps, in µ$: amount − captured.';
 call billing.inherit_comments('api.holds');
 
+-- billing.refuse_insufficient: say that so much is not there.
+--
+-- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
+create function billing.refuse_insufficient(p_required_micros bigint, p_available_micros bigint)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'FG402',
+        message = 'insufficient_credits',
+        detail = jsonb_build_object(
+            'required_micros', p_required_micros, 'available_micros', p_available_micros
+        )::text;
+end
+$$;
+
 -- billing.refuse_short_money: say why a wallet does not pay so much.
 --
 -- Raises  FG402 insufficient_credits  detail: required_micros, available_micros
@@ -104,12 +123,7 @@ begin
             message = 'debt_outstanding',
             detail = jsonb_build_object('debt_micros', v_wallet.debt_micros)::text;
     end if;
-    raise exception using
-        errcode = 'FG402',
-        message = 'insufficient_credits',
-        detail = jsonb_build_object(
-            'required_micros', p_required_micros, 'available_micros', v_wallet.available_micros
-        )::text;
+    perform billing.refuse_insufficient(p_required_micros, v_wallet.available_micros);
 end
 $$;
 

@@ -274,6 +274,31 @@ begin
 end
 $$;
 
+-- billing.lock_wallet: a wallet for somebody who moves its money now; what has expired is gone.
+--
+-- Locks   the wallet.
+create function billing.lock_wallet(p_organization_id uuid)
+returns billing.wallets
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_wallet billing.wallets;
+begin
+    select w.* into strict v_wallet
+    from billing.wallets as w
+    where w.organization_id = p_organization_id
+    for no key update;
+    if v_wallet.next_expiry_at <= billing.now() then
+        perform billing.expire_wallet(p_organization_id);
+        select w.* into strict v_wallet
+        from billing.wallets as w
+        where w.organization_id = p_organization_id;
+    end if;
+    return v_wallet;
+end
+$$;
+
 -- api.expire_grants: billing.expire_wallet for the wallets of up to p_limit expired grants. What a
 -- hold was promised goes when the hold gives it back. Call until more is false.
 --

@@ -226,16 +226,7 @@ declare
     v_paid_until timestamptz;
     v_status billing.storage_status;
 begin
-    select w.* into strict v_wallet
-    from billing.wallets as w
-    where w.organization_id = p_organization_id
-    for no key update;
-    if v_wallet.next_expiry_at <= billing.now() then
-        perform billing.expire_wallet(p_organization_id);
-        select w.* into strict v_wallet
-        from billing.wallets as w
-        where w.organization_id = p_organization_id;
-    end if;
+    v_wallet := billing.lock_wallet(p_organization_id);
     select s.* into strict v_storage
     from billing.storage as s
     where s.organization_id = p_organization_id and s.id = p_storage_id;

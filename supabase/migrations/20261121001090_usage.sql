@@ -705,28 +705,6 @@ begin
 end
 $$;
 
--- billing.lock_wallet: a wallet for somebody who moves its money now; what has expired is gone.
---
--- Locks   the wallet.
-create function billing.lock_wallet(p_organization_id uuid)
-returns billing.wallets
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_wallet billing.wallets;
-begin
-    perform from billing.wallets as w
-    where w.organization_id = p_organization_id
-    for no key update;
-    perform billing.expire_wallet(p_organization_id);
-    select w.* into strict v_wallet
-    from billing.wallets as w
-    where w.organization_id = p_organization_id;
-    return v_wallet;
-end
-$$;
-
 -- billing.refuse_by_policies: the events of a batch that policies refuse, each asked about by
 -- itself, in order of arrival for a feature of an organization: limits take a token each. What was
 -- recorded before is not asked about again.

@@ -118,7 +118,7 @@ begin
         v_left_micros := v_left_micros - v_back_micros;
     end if;
     for v_draw in
-        select g.id, d.amount_micros
+        select g.id, least(d.amount_micros, g.amount_micros - g.remaining_micros) as room_micros
         from billing.grants as g
         left join (
             select r.grant_id, sum(r.amount_micros)::bigint as amount_micros
@@ -132,10 +132,7 @@ begin
             g.category desc, g.id desc
     loop
         exit when v_left_micros = 0;
-        select least(v_left_micros, v_draw.amount_micros, g.amount_micros - g.remaining_micros)
-        into v_back_micros
-        from billing.grants as g
-        where g.organization_id = p_organization_id and g.id = v_draw.id;
+        v_back_micros := least(v_left_micros, v_draw.room_micros);
         perform billing.post(
             p_organization_id, 'revenue_usage', 'wallet', v_back_micros, 'usage_refund', v_draw.id
         );

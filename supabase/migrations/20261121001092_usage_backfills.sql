@@ -362,6 +362,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_available_micros bigint := p_before.settled_micros - p_before.held_micros;
     v_missing_micros bigint;
 begin
     select w.debt_micros - greatest(p_before.debt_micros, p_allow_debt_micros)
@@ -369,15 +370,9 @@ begin
     from billing.wallets as w
     where w.organization_id = p_before.organization_id;
     if v_missing_micros > 0 then
-        raise exception using
-            errcode = 'FG402',
-            message = 'insufficient_credits',
-            detail = jsonb_build_object(
-                'required_micros',
-                p_before.settled_micros - p_before.held_micros + v_missing_micros,
-                'available_micros',
-                p_before.settled_micros - p_before.held_micros
-            )::text;
+        perform billing.refuse_insufficient(
+            v_available_micros + v_missing_micros, v_available_micros
+        );
     end if;
 end
 $$;

@@ -272,6 +272,7 @@ declare
     v_id uuid := billing.uuidv7();
     v_now timestamptz := billing.now();
     v_expires_at timestamptz := v_now + make_interval(secs => p_expires_in_seconds);
+    v_wallet billing.wallets;
     v_rated billing.rated_usage;
     v_price_usd numeric;
     v_max_micros bigint;
@@ -287,7 +288,7 @@ begin
         return;
     end if;
     perform billing.find_customer(v_organization_id);
-    perform billing.expire_wallet(v_organization_id);
+    v_wallet := billing.lock_wallet(v_organization_id);
     select r.* into strict v_rated
     from billing.rate_usage(
         jsonb_build_array(
@@ -311,9 +312,7 @@ begin
             message = 'usage_refused',
             detail = jsonb_build_object('reason', v_reason)::text;
     end if;
-    select least(v_max_micros, w.settled_micros - w.held_micros) into strict v_held_micros
-    from billing.wallets as w
-    where w.organization_id = v_organization_id;
+    v_held_micros := least(v_max_micros, v_wallet.settled_micros - v_wallet.held_micros);
     update billing.wallets as w
     set held_micros = w.held_micros + v_held_micros
     where w.organization_id = v_organization_id;
