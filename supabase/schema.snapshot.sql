@@ -4292,6 +4292,8 @@ create function billing.expire_wallet(p_organization_id uuid) returns integer la
 
 create function billing.extend_attempt(p_organization_id uuid, p_task_id uuid, p_attempt integer) returns boolean language plpgsql set search_path=pg_catalog, pg_temp as 'bb1ddb9a59dd32043ed2f1795067d2f0';
 
+create function billing.fewest_left(p_told jsonb[]) returns jsonb language plpgsql immutable parallel safe set search_path=pg_catalog, pg_temp as 'dd091c49f4376d843d7a93d36c2534a6';
+
 create function billing.find_authorization(p_organization_id uuid, p_id uuid) returns api.usage_authorizations language plpgsql stable set search_path=pg_catalog, pg_temp as '201860637a942b34577a2f8f19650a17';
 
 create function billing.find_cheaper(p_model billing.provider_models, p_quantities jsonb, p_at timestamp with time zone, p_below_usd numeric) returns SETOF text language plpgsql stable set search_path=pg_catalog, pg_temp as 'c3d8badff2aef7c7833ea182d0805923';
@@ -4503,7 +4505,7 @@ create function billing.record_usage(p_rated billing.rated_usage[], p_organizati
 
 create function billing.refilled(p_policy billing.policies, p_tokens numeric, p_refilled_at timestamp with time zone, p_now timestamp with time zone) returns numeric language sql immutable parallel safe as '5b4a976fdfd734c48f31214c767f89e4';
 
-create function billing.refuse_by_policies(p_caller billing.caller, p_rated billing.rated_usage[]) returns billing.usage_outcome[] language plpgsql set search_path=pg_catalog, pg_temp as 'e98dc9473d2df1ae73a9a27905d40481';
+create function billing.refuse_by_policies(p_caller billing.caller, p_rated billing.rated_usage[]) returns billing.usage_outcome[] language plpgsql set search_path=pg_catalog, pg_temp as '0b53b0df91ec82e9bf4190f95671f354';
 
 create function billing.refuse_change() returns trigger language plpgsql set search_path=pg_catalog, pg_temp as '0c3227413e1742f3c9b15b146f4ceeb1';
 

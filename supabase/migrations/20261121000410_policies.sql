@@ -451,6 +451,35 @@ begin
 end
 $$;
 
+-- billing.fewest_left: what check_policies told of several calls, as one: of each limit the bucket
+-- that has the fewest tokens left.
+create function billing.fewest_left(p_told jsonb[])
+returns jsonb
+language plpgsql
+immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_taken jsonb := (
+        select jsonb_agg(l.header)
+        from (
+            select distinct on (h.key, split_part(h.value, ';', 1))
+                jsonb_build_object(h.key, h.value) as header
+            from unnest(p_told) as t (told)
+            cross join lateral jsonb_array_elements(t.told -> 'taken') as e (header)
+            cross join lateral jsonb_each_text(e.header) as h
+            where h.key like 'RateLimit%'
+            order by
+                h.key,
+                split_part(h.value, ';', 1),
+                substring(h.value from ';r=(\d+)')::bigint
+        ) as l
+    );
+begin
+    return jsonb_build_object('taken', coalesce(v_taken, '[]'), 'left', '[]'::jsonb);
+end
+$$;
+
 -- billing.check_spending: the same for what money of an organization is spent on, or held for, in a
 -- call that authenticate let pass. p_facts: tier, feature, amount_micros, as far as there are any,
 -- and the customer's own caller where an operator names one. Asked last, when the wallet is locked

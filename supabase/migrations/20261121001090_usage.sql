@@ -706,8 +706,8 @@ end
 $$;
 
 -- billing.refuse_by_policies: the events of a batch that policies refuse, each asked about by
--- itself, in order of arrival for a feature of an organization: limits take a token each. What was
--- recorded before is not asked about again.
+-- itself, in order of arrival for a feature of an organization: limits take a token each, and the
+-- answer tells of the emptiest bucket of each. What was recorded before is not asked about again.
 --
 -- Locks   the buckets; the caller has locked the wallets.
 create function billing.refuse_by_policies(
@@ -720,6 +720,8 @@ as $$
 declare
     v_event billing.rated_usage;
     v_refused billing.usage_outcome[] := '{}';
+    v_detail text;
+    v_told jsonb[] := '{}';
 begin
     if p_caller.facts is null
         or not exists (select from billing.policies as p where p.is_enabled and p.is_about_spending)
@@ -740,7 +742,7 @@ begin
         order by e.feature, e.organization_id, e.index
     loop
         begin
-            perform billing.check_policies(
+            v_told := v_told || billing.check_policies(
                 p_caller.facts || jsonb_build_object(
                     'organization', v_event.organization_id,
                     'plan', v_event.plan_id,
@@ -754,8 +756,12 @@ begin
             when sqlstate 'FG403' or sqlstate 'FG429' then
                 v_refused := v_refused
                 || row(v_event.index, 'rejected', sqlerrm)::billing.usage_outcome;
+                get stacked diagnostics v_detail = pg_exception_detail;
+                v_told := v_told
+                || jsonb_build_object('taken', coalesce(v_detail::jsonb -> 'headers', '[]'));
         end;
     end loop;
+    perform billing.tell_headers(billing.fewest_left(v_told));
     return v_refused;
 end
 $$;

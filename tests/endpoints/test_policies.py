@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -472,6 +473,42 @@ def test_the_rules_of_the_readme_do_what_they_say(
     limit = make(**minute)
     answer = function("credits").get("/v1/credits", by=customer.passport)
     assert _told(answer, limit) == ("q=60;w=60", "r=59;t=1")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_batch_tells_of_the_emptiest_bucket_of_each_limit(
+    function: Load, platform: Platform, make: Make, operator: Organization
+) -> None:
+    platform.run(
+        "select billing.add_usage_rate(jsonb_populate_record(null::billing.usage_rates, %s),"
+        """ '{"images": "0.1"}')""",
+        Jsonb({"id": ABSENT, "effective_at": "2026-01-02T00:00:00Z", "created_by": "operator"}),
+    )
+    some, more = platform.organization(usd=5), platform.organization(usd=5)
+    usage = function("usage")
+
+    def send(*customers: Organization) -> httpx.Response:
+        events = [
+            {
+                **{"organization_id": customer.id, "source": "test", "id": uuid4().hex},
+                **{"feature": "draw", "quantities": {"images": 1}},
+            }
+            for customer in customers
+        ]
+        return usage.post("/v1/usage/events", {"events": events}, by=operator.passport)
+
+    assert "ratelimit" not in send(some).headers
+    each = make(effect="limit", limit_per="organization", match={"feature": ["draw"]}, **TWO)
+    many = TWO | {"capacity": 9}
+    all_of = make(effect="limit", limit_per="organization", match={"amount": {}}, **many)
+    for customers, rejected, left in (
+        ([some], 0, ("r=1;t=10", "r=8;t=10")),
+        ([some, more], 0, ("r=0;t=20", "r=7;t=20")),
+        ([some, more], 1, ("r=0;t=20", "r=7;t=20")),
+    ):
+        answer = send(*customers)
+        assert done(answer)["rejected"] == rejected
+        assert (_told(answer, each)[1], _told(answer, all_of)[1]) == left
 
 
 @pytest.mark.usefixtures("stopped")
