@@ -4224,7 +4224,7 @@ create function billing.claim_organization(p_organization_id uuid, p_user_id uui
 
 create function billing.close_hold(p_organization_id uuid, p_hold_id uuid, p_outcome billing.hold_outcome) returns void language plpgsql set search_path=pg_catalog, pg_temp as '00a26cee78229001846306004edc83db';
 
-create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as '89ed6cf381ee86ec26e9214fed57d3f0';
+create function billing.close_review(p_caller billing.caller, p_organization_id uuid, p_id uuid, p_price_usd numeric, p_action text) returns SETOF api.rated_reviews language plpgsql set search_path=pg_catalog, pg_temp as 'ba45b2376999e5f994113a950308a379';
 
 create function billing.compare_stripe(p_objects jsonb, p_live_mode boolean) returns SETOF billing.disagreement language plpgsql stable set search_path=pg_catalog, pg_temp as '811d044a24d5ec9b2b994979e31afac0';
 
@@ -4425,7 +4425,7 @@ create function billing.lock_wallet(p_organization_id uuid) returns billing.wall
 
 create function billing.lock_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql set search_path=pg_catalog, pg_temp as '7d0f35db34608ccb9cd36907f731c2ab';
 
-create function billing.match_policies(p_facts jsonb, p_is_spending boolean, p_draft billing.policies) returns TABLE(policy billing.policies, is_moot boolean) language plpgsql stable set search_path=pg_catalog, pg_temp as '4ee6a80a6226a5a66e6622442666ee6a';
+create function billing.match_policies(p_facts jsonb, p_is_spending boolean, p_draft billing.policies) returns TABLE(policy billing.policies, is_moot boolean) language plpgsql stable set search_path=pg_catalog, pg_temp as '346b5309aff6d1aeb4c6482ab001d4fd';
 
 create function billing.member_permissions(p_organization_id uuid, p_user_id uuid) returns text[] language plpgsql stable set search_path=pg_catalog, pg_temp as 'd884b589cf206c236a55b8a19494930d';
 
@@ -4490,7 +4490,7 @@ create function billing.purchase_to_clone(p_organization_id uuid, p_space_id uui
 
 create function billing.random_name() returns text language sql parallel safe as 'c6360cfe66a205591cd6061463c9badf';
 
-create function billing.rate_usage(p_events jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns SETOF billing.rated_usage language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as 'fe7dd56a8a05b518ce052acc5ed0f536';
+create function billing.rate_usage(p_events jsonb, p_organization_ids uuid[], p_now timestamp with time zone) returns SETOF billing.rated_usage language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '9d30aa5e3ebb190def6e8e4ff7260d5f';
 
 create function billing.read_policy(p_rule jsonb, p_actor text) returns billing.policies language plpgsql stable set search_path=pg_catalog, pg_temp as '9d3310a1a6aaa5432133f430ccacc086';
 

@@ -39,7 +39,10 @@ def check_model(served: Served) -> None:
 
 
 def event_row(index: int, event: Event) -> dict[str, Any]:
-    """Give the row that SQL reads; meters that count nothing are left out."""
+    """Give the row that SQL reads; meters that count nothing are left out.
+
+    Not requests: what says nothing of them is one.
+    """
     row: dict[str, Any] = {
         "index": index,
         "source": event.source,
@@ -47,7 +50,9 @@ def event_row(index: int, event: Event) -> dict[str, Any]:
         "feature": event.feature,
     }
     if event.quantities:
-        row["quantities"] = {meter: each for meter, each in event.quantities.items() if each}
+        row["quantities"] = {
+            meter: each for meter, each in event.quantities.items() if each or meter == "requests"
+        }
     if event.occurred_at:
         row["occurred_at"] = event.occurred_at.isoformat()
     if event.provider:

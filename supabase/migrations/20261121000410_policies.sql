@@ -173,7 +173,8 @@ return jsonb_build_object(
 --
 -- Asked about spending, rules about calls only still allow; the others were asked before. Of rules
 -- about calls, those alone hold for calls of operators that name their permission: so no rule about
--- customers stops a gateway, or those who could disable it.
+-- customers stops a gateway. None holds for calls that are about rules: whoever made it could not
+-- disable it.
 create function billing.match_policies(
     p_facts jsonb, p_is_spending boolean, p_draft billing.policies
 )
@@ -200,7 +201,15 @@ begin
     ) as r
     where case
         when p_is_spending then (r.rule).is_about_spending or (r.rule).effect = 'allow'
-        when p_facts ->> 'permission' = 'admin' and not (r.rule).match ? 'permission' then false
+        when p_facts ->> 'permission' = 'admin'
+            and (
+                not (r.rule).match ? 'permission'
+                or p_facts ->> 'action' in (
+                    'create_policy', 'list_policies', 'get_policy', 'set_policy_enabled',
+                    'delete_policy', 'evaluate_policies'
+                )
+            )
+            then false
         else not (r.rule).is_about_spending
     end
     and not exists (

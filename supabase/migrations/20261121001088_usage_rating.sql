@@ -430,7 +430,8 @@ begin
             coalesce(sum(q.value::numeric * u.cost_adds_usd), 0) as cost_usd,
             coalesce(sum(q.value::numeric * u.price_adds_usd), 0) as own_price_usd
         from placed as c
-        cross join lateral jsonb_each(c.quantities) as q
+        -- No requests need no price.
+        inner join lateral jsonb_each(c.quantities) as q on q.value <> '0'
         left join units as u
             on u.number = c.number
             and u.meter = q.key

@@ -58,8 +58,8 @@ comment on view api.rated_reviews is 'What became of usage events that waited fo
 call billing.inherit_comments('api.rated_reviews');
 
 -- billing.close_review: charge an event that waits for a person: by the rates of its own time, as
--- they are known now, or what the person names (0: nothing). Once: whoever asks for the same again
--- is told what became of it.
+-- they are known now; where none was there then, by those that are there now; or what the person
+-- names (0: nothing). Once: whoever asks for the same again is told what became of it.
 --
 -- Raises  FG404 organization_not_found, FG404 usage_event_not_found, FG402 insufficient_credits,
 --         FG402 debt_outstanding, FG409 organization_closed
@@ -79,6 +79,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_event billing.usage_events;
+    v_moment timestamptz;
     v_rated billing.rated_usage;
     v_was billing.usage_total;
     v_price_usd numeric;
@@ -93,11 +94,16 @@ begin
     if not found then
         raise exception using errcode = 'FG404', message = 'usage_event_not_found';
     elsif v_event.review is not null then
-        select r.* into strict v_rated
-        from billing.rate_usage(
-            jsonb_build_array(to_jsonb(v_event) || '{"index": 0}'),
-            array[p_organization_id], billing.now()
-        ) as r;
+        foreach v_moment in array array[v_event.occurred_at, billing.now()] loop
+            select r.* into strict v_rated
+            from billing.rate_usage(
+                jsonb_build_array(
+                    to_jsonb(v_event) || jsonb_build_object('index', 0, 'occurred_at', v_moment)
+                ),
+                array[p_organization_id], billing.now()
+            ) as r;
+            exit when v_rated.review is null or p_price_usd is not null;
+        end loop;
         if p_price_usd is not null then
             v_rated.price_usd := p_price_usd;
             v_rated.usage_rate_id := null;
@@ -150,8 +156,8 @@ begin
 end
 $$;
 
--- api.charge_usage_review: an operator has an event charged that could not be rated: by the rates
--- that are there now, or at a price of their own.
+-- api.charge_usage_review: an operator has an event charged that could not be rated: by rates that
+-- are known by now, or at a price of their own.
 --
 -- Raises  FG404 organization_not_found, FG404 usage_event_not_found, FG402 insufficient_credits,
 --         FG402 debt_outstanding, FG409 organization_closed, FG409 usage_not_ratable,

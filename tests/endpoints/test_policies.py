@@ -388,8 +388,25 @@ def test_no_rule_about_customers_stops_an_operator(
     path = f"/v1/policies/{everything['id']}/disable"
     done(policies.post(path, by=operator.passport))
     make(effect="limit", limit_per="passport", match={"permission": ["admin"]}, **TWO)
-    statuses = [policies.get("/v1/policies", by=operator.passport).status_code for _ in range(3)]
+    usage = function("usage")
+    statuses = [usage.get("/v1/usage/reviews", by=operator.passport).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
+
+
+def test_a_rule_about_operators_can_be_disabled_by_them(
+    policies: Client, operator: Organization, function: Load, make: Make
+) -> None:
+    rule = make(match={"permission": ["admin"]})
+    refused = function("usage").get("/v1/usage/reviews", by=operator.passport)
+    problem(refused, 403, "policy_denied")
+    one = f"/v1/policies/{rule['id']}"
+    listed = done(policies.get("/v1/policies", by=operator.passport))["data"]
+    assert [done(policies.get(one, by=operator.passport))] == listed == [rule]
+    done(policies.post(f"{one}/disable", by=operator.passport))
+    done(function("usage").get("/v1/usage/reviews", by=operator.passport))
+    done(policies.post(f"{one}/enable", by=operator.passport))
+    assert policies.request("DELETE", one, by=operator.passport).status_code == 204
+    done(function("usage").get("/v1/usage/reviews", by=operator.passport))
 
 
 def test_amounts_are_asked_about_wherever_money_is_spent_or_held(

@@ -5,6 +5,7 @@ import json
 import zlib
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -383,6 +384,41 @@ def test_a_correction_amends_or_voids(
     assert platform.wallet(customer) == (10_000_000, 0)
 
 
+def test_an_event_is_a_request_unless_it_says_how_many_none_too(
+    client: Client, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    """What says nothing of requests is one; what says 0 is none, also where none is priced."""
+    none = _event(customer, quantities={"images": 1, "requests": 0})
+    assert done(client.post(EVENTS, {"events": [none]}, by=operator.passport))["accepted"] == 1
+    assert platform.wallet(customer) == (9_900_000, 0)
+    platform.run(
+        "select billing.add_usage_rate(jsonb_populate_record(null::billing.usage_rates, %s),"
+        """ '{"requests": "0.01"}')""",
+        Jsonb(
+            {
+                "id": str(uuid4()),
+                "organization_id": customer.id,
+                "feature": "search",
+                "may_be_below_cost": False,
+                "effective_at": "2026-01-02T00:00:00Z",
+                "created_by": "operator",
+            }
+        ),
+    )
+    said = [{"requests": 0}, {"requests": 5}, {"requests": 0.0}]
+    events = [_event(customer, feature="search", quantities=each) for each in said]
+    assert done(client.post(EVENTS, {"events": events}, by=operator.passport))["accepted"] == 3
+    assert platform.wallet(customer) == (9_850_000, 0)
+    corrections = [
+        _correction(event, quantities={"requests": requests}, feature="search")
+        for event, requests in zip(events, (7, 0, 1), strict=True)
+    ]
+    assert _reasons(done(client.post(EVENTS, {"events": corrections}, by=operator.passport))) == (
+        ["accepted"] * 3
+    )
+    assert platform.wallet(customer) == (9_820_000, 0)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -432,3 +468,25 @@ def test_a_review_is_charged_or_dismissed(
     assert platform.wallet(customer) == (7_500_000, 0)
     refused = client.post(f"/v1/usage/reviews/{ABSENT}/dismiss", whose, by=operator.passport)
     problem(refused, 404, "usage_event_not_found")
+
+
+def test_a_review_is_charged_by_rates_that_came_after_it(
+    function: Load, platform: Platform, operator: Organization, customer: Organization
+) -> None:
+    client = function("usage")
+    said = {"provider": "own", "model": "late", "feature": "chat", "quantities": {"requests": 3}}
+    body = {"events": [_event(customer, **said)]}
+    answer = done(client.post(EVENTS, body, by=operator.passport))
+    assert _reasons(answer) == ["unknown_model"]
+    (review,) = done(client.get("/v1/usage/reviews", by=operator.passport))["data"]
+    charge = f"/v1/usage/reviews/{review['id']}/charge"
+    whose = {"organization_id": customer.id}
+    problem(client.post(charge, whose, by=operator.passport), 409, "usage_not_ratable")
+    rate = {"provider": "own", "model": "late", "costs": {"requests": "0.01"}, "markup": "2"}
+    done(function("rates").post("/v1/usage/rates", whose | rate, by=operator.passport), 201)
+    charged = done(client.post(charge, whose, by=operator.passport))
+    assert (charged["cost"], charged["price"]) == ("0.030000", "0.060000")
+    assert charged["priced_by"] is None
+    assert platform.wallet(customer) == (9_940_000, 0)
+    assert done(client.post(charge, whose, by=operator.passport)) == charged
+    assert platform.differences() == []

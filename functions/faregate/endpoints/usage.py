@@ -316,9 +316,9 @@ async def charge_usage_review(
     caller: Customer,
     database: Database = use(Database),
 ) -> RatedReview:
-    """Charge an event that could not be rated, by the rates of its time that are known now.
+    """Charge an event that could not be rated by its time's rates; if there are none, by now's.
 
-    Or at a price that you name, where there is none. Once: ask again, and you are told what it came
+    Or at a price that you name. Once: ask again, and you are told what it came
     to. Needs `admin`.
     """
     return RatedReview.model_validate(
