@@ -4234,7 +4234,7 @@ create function billing.correct_usage(p_corrections jsonb, p_organization_ids uu
 
 create function billing.count_tiers(p_events billing.tiered_usage[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c00cebec8f86ca7689afae1759dd2783';
 
-create function billing.count_usage(p_organization_ids uuid[], p_ids uuid[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '9d61cecc94ccbc8f39a36cd0f9178630';
+create function billing.count_usage(p_organization_ids uuid[], p_ids uuid[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'ef4a7f4e9a90ba5376a1bf468315a76b';
 
 create function billing.counted(p_meter text, p_quantities jsonb, p_price_usd numeric, p_counted integer DEFAULT 1) returns numeric language sql immutable parallel safe as 'd14a53607d7cde34aae6d11aa8e101ff';
 
@@ -4324,7 +4324,7 @@ create function billing.find_storage(p_organization_id uuid, p_storage_id uuid) 
 
 create function billing.find_tariffs(p_groups billing.usage_group[], p_first_at timestamp with time zone, p_last_at timestamp with time zone) returns TABLE(number bigint, special_id uuid, plan_id text, feature text, provider_id text, model text, starts_at timestamp with time zone, ends_at timestamp with time zone, is_known boolean, provider_price_id uuid, request_cost_usd numeric, usage_rate_id uuid, request_price_usd numeric, markup numeric, may_be_below_cost boolean, is_tiered boolean, allow_debt_micros bigint) language plpgsql set search_path=pg_catalog, pg_temp as '564f553a7b41646ae7695d06d70873ec';
 
-create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'bc7cc9da48776075ae085a3950380b25';
+create function billing.find_usage(p_organization_id uuid, p_source text, p_event_id text) returns billing.usage_events language plpgsql stable set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '4b626bda212742ca305b6f6fd7b152c0';
 
 create function billing.find_workspace(p_organization_id uuid, p_workspace_id uuid) returns billing.workspaces language plpgsql stable set search_path=pg_catalog, pg_temp as 'fe4e3f8ca290c354bccccf5cc8287af0';
 
@@ -4586,7 +4586,7 @@ create function billing.set_storage_status(p_organization_id uuid, p_storage_id 
 
 create function billing.settle_batch(p_debits billing.debit[], p_remainders_usd numeric[], p_owing_ids uuid[], p_owed_micros bigint[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '0fe315533f035247af6d59550fc97975';
 
-create function billing.settle_corrections(p_backfill billing.backfills, p_source text, p_outcomes text[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as 'c51eb0117d8dd9b14ad8d79239dc5b91';
+create function billing.settle_corrections(p_backfill billing.backfills, p_source text, p_outcomes text[]) returns void language plpgsql set search_path=pg_catalog, pg_temp set enable_seqscan=off set plan_cache_mode=force_generic_plan as '84471619a253d283d767d3b45184f869';
 
 create function billing.settle_organization(p_organization_id uuid, p_delete_storage boolean) returns void language plpgsql set search_path=pg_catalog, pg_temp as 'c674ce591c62c8b334a6a69983510bd1';
 

@@ -533,6 +533,9 @@ create function billing.count_usage(p_organization_ids uuid[], p_ids uuid[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Looked up by key, whatever is known of this month's table yet.
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_counts billing.usage_count[];
@@ -544,8 +547,12 @@ begin
             l.id,
             sum(billing.counted(l.meter, e.quantities, e.price_usd, e.counted)) as quantity
         from unnest(p_organization_ids, p_ids) as i (organization_id, id)
-        inner join billing.usage_events as e
-            on e.organization_id = i.organization_id and e.id = i.id
+        cross join lateral (
+            select u.*
+            from billing.usage_events as u
+            where u.organization_id = i.organization_id and u.id = i.id
+            limit 1 -- noqa: AM09
+        ) as e
         inner join billing.usage_counters as c on c.organization_id = e.organization_id
         inner join billing.usage_limits as l
             on l.organization_id = c.organization_id and l.id = c.limit_id

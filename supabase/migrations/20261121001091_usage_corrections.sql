@@ -440,10 +440,16 @@ begin
     select e.* into v_event
     from billing.usage_events as e
     where e.organization_id = p_organization_id and e.id = v_id and e.corrects_id is null;
-    select e.* into v_restated
-    from billing.usage_events as e
-    where e.organization_id = p_organization_id and e.corrects_id = v_event.id and e.counted = 1
-    order by e.id desc
+    select r.* into v_restated
+    from (
+        select e.*
+        from billing.usage_events as e
+        where e.organization_id = p_organization_id and e.corrects_id = v_event.id
+        -- Sorted afterwards: the key has this order, too, but of all that was ever used.
+        offset 0
+    ) as r
+    where r.counted = 1
+    order by r.id desc
     limit 1;
     if found then
         v_event := billing.with_words_of(v_event, v_restated);

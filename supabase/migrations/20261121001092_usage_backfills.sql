@@ -335,13 +335,20 @@ begin
     select sum(c.price_usd), array_agg(distinct o.sequence)
     into v_price_usd, v_sequences
     from billing.backfill_events as s
-    inner join billing.usage_events as o
-        on o.organization_id = s.organization_id and o.id = s.usage_id
-    inner join billing.usage_events as c
-        on c.organization_id = s.organization_id
-        and c.corrects_id = s.usage_id
-        and c.source = p_source
-    where s.organization_id = p_backfill.organization_id
+    cross join lateral (
+        select e.sequence
+        from billing.usage_events as e
+        where e.organization_id = s.organization_id and e.id = s.usage_id
+        limit 1 -- noqa: AM09
+    ) as o
+    cross join lateral (
+        select e.price_usd, e.source
+        from billing.usage_events as e
+        where e.organization_id = s.organization_id and e.corrects_id = s.usage_id
+        offset 0
+    ) as c
+    where c.source = p_source
+        and s.organization_id = p_backfill.organization_id
         and s.backfill_id = p_backfill.id
         and s.outcome = any(p_outcomes);
     if v_price_usd <> 0 then

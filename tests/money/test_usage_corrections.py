@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.money.ledger import DOLLAR, REGISTRATION_BONUS, Customer, Ledger, RefusedError, Row
 from tests.money.meter import Meter, event
+from tests.money.test_limits import cap
 
 MICRO = Decimal("0.000001")
 
@@ -130,6 +131,24 @@ def test_a_correction_is_made_once(meter: Meter, customer: Customer, ledger: Led
             meter, correction(first, None, **{name: first[name] for name in ("source", "event_id")})
         )
     ) == {0: ("rejected", "event_conflict")}
+
+
+def test_a_correction_reads_the_rows_of_its_event_alone(
+    meter: Meter, customer: Customer, ledger: Ledger
+) -> None:
+    meter.rate(
+        {"images": "0.001"}, organization_id=customer.id, effective_at="2026-01-03T00:00:00Z"
+    )
+    cap(meter, customer, 100 * DOLLAR)
+    first, *_ = sent = [event(customer) for _ in range(1000)]
+    meter.send(*sent)
+    with ledger.functions.transaction():
+        _correct(meter, correction(first, {"images": 3}), correction(first, None, event_id="void"))
+        (read,) = ledger.functions.execute(
+            "select sum(seq_tup_read + idx_tup_fetch) from pg_stat_xact_user_tables"
+            " where relname like 'usage_events_%'"
+        )
+    assert read[0] < 50
 
 
 def test_an_event_and_its_correction_in_one_batch(
