@@ -3775,7 +3775,7 @@ create function api.heartbeat_session(p_caller jsonb, p_session_id uuid) returns
 grant execute on routine api.heartbeat_session(jsonb,uuid) to faregate_functions, service_role;
 
 -- Records, rates and charges up to 1000 usage events, or corrects some.
-create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1ea58442c537e5daf382386f430d7b55';
+create function api.ingest_usage(p_caller jsonb, p_batch jsonb, p_is_whole boolean) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '1fcb8160d1dc6a7e10518d8f31942b25';
 grant execute on routine api.ingest_usage(jsonb,jsonb,boolean) to faregate_functions, service_role;
 
 -- Lists the events that a backfill could not record.
@@ -4061,7 +4061,7 @@ create function api.sign_upload(p_caller jsonb, p_storage_id uuid, p_object text
 grant execute on routine api.sign_upload(jsonb,uuid,text,bigint) to faregate_functions, service_role;
 
 -- Stages up to 1000 events of an open backfill.
-create function api.stage_backfill_events(p_caller jsonb, p_id uuid, p_batch jsonb) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as '8abfa728677d683250ff5923760bf92c';
+create function api.stage_backfill_events(p_caller jsonb, p_id uuid, p_batch jsonb) returns TABLE(accepted integer, duplicates integer, rejected integer, outcomes billing.usage_outcome[]) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'ca6f9a7b8424891f97e24acc894ffb43';
 grant execute on routine api.stage_backfill_events(jsonb,uuid,jsonb) to faregate_functions, service_role;
 
 -- Begins the automatic top-ups of balances below their threshold, for the cron.
@@ -4504,6 +4504,8 @@ create function billing.record_backfill(p_backfill billing.backfills) returns bi
 create function billing.record_usage(p_rated billing.rated_usage[], p_organization_ids uuid[], p_first_at timestamp with time zone, p_is_owed boolean) returns TABLE(accepted integer, outcomes billing.usage_outcome[], debits billing.debit[], remainders_usd numeric[], owing_ids uuid[], owed_micros bigint[]) language plpgsql set search_path=pg_catalog, pg_temp set plan_cache_mode=force_generic_plan set enable_seqscan=off set enable_nestloop=off set enable_mergejoin=off set enable_sort=off set jit=off as '2b6f7ea153fc132c89104e7505f71f1b';
 
 create function billing.refilled(p_policy billing.policies, p_tokens numeric, p_refilled_at timestamp with time zone, p_now timestamp with time zone) returns numeric language sql immutable parallel safe as '5b4a976fdfd734c48f31214c767f89e4';
+
+create function billing.refuse_batch(p_outcomes billing.usage_outcome[]) returns void language plpgsql set search_path=pg_catalog, pg_temp as '633636c7bfb8df928f90d7262833ca9d';
 
 create function billing.refuse_by_policies(p_caller billing.caller, p_rated billing.rated_usage[]) returns billing.usage_outcome[] language plpgsql set search_path=pg_catalog, pg_temp as '0b53b0df91ec82e9bf4190f95671f354';
 

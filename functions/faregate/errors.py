@@ -119,7 +119,7 @@ PROBLEMS = {
     "backfill_closed": Problem(409, "The backfill is closed or reverted: open another one."),
     "backfill_too_large": Problem(409, "A backfill takes two thousand events: open several."),
     "usage_refused": Problem(409, "This would be rejected, or could not be rated, as an event."),
-    "batch_rejected": Problem(409, "An event was rejected, so none was recorded."),
+    "batch_rejected": Problem(409, "An event was rejected, so none of its batch was taken."),
     "passport_limit_reached": Problem(409, "Revoke a passport first: the plan allows no more."),
     "top_up_not_paid": Problem(409, "The top-up is not paid."),
     "workspace_limit_reached": Problem(409, "Delete a workspace first: the plan allows no more."),

@@ -766,6 +766,30 @@ begin
 end
 $$;
 
+-- billing.refuse_batch: refuse a whole batch because of those of its events that are rejected.
+--
+-- Raises  FG409 batch_rejected  always; detail: rejected (their outcomes)
+create function billing.refuse_batch(p_outcomes billing.usage_outcome[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'FG409',
+        message = 'batch_rejected',
+        detail = jsonb_build_object(
+            'rejected', (
+                select jsonb_agg(
+                    jsonb_build_object('index', o.index, 'reason', o.reason) order by o.index
+                )
+                from unnest(p_outcomes) as o
+                where o.status = 'rejected'
+            )
+        )::text;
+end
+$$;
+
 -- api.ingest_usage: record up to 1000 events of customers, each at most once, rate them at their
 -- own time and charge every wallet once. p_batch: {"events": [{index, organization_id, source,
 -- event_id, occurred_at, feature, provider_id, model, passport_id, quantities}], "corrections":
@@ -845,18 +869,7 @@ begin
     into duplicates, rejected
     from unnest(outcomes) as o;
     if p_is_whole and rejected > 0 then
-        raise exception using
-            errcode = 'FG409',
-            message = 'batch_rejected',
-            detail = jsonb_build_object(
-                'rejected', (
-                    select jsonb_agg(
-                        jsonb_build_object('index', o.index, 'reason', o.reason) order by o.index
-                    )
-                    from unnest(outcomes) as o
-                    where o.status = 'rejected'
-                )
-            )::text;
+        perform billing.refuse_batch(outcomes);
     end if;
     return next;
 end

@@ -206,12 +206,15 @@ grant execute on function api.open_backfill to service_role, faregate_functions;
 comment on function api.open_backfill is
 'Opens a backfill of a customer''s usage, for an operator.';
 
--- api.stage_backfill_events: keep up to 1000 more events of an open backfill, each once. p_batch:
+-- api.stage_backfill_events: keep up to 1000 more events of an open backfill, each once; of one
+-- that replaces existing events all or none, because what it does not keep it would void. p_batch:
 -- {"events": [{index, source, event_id, occurred_at, feature, provider_id, model, passport_id,
--- quantities}]}.
+-- quantities}], "invalid": [the indexes of those that are none]}.
 --
 -- Raises  FG404 backfill_not_found, FG409 organization_closed
 --         FG409 backfill_closed     it is not open any more
+--         FG409 batch_rejected      it replaces existing events, and one of these was rejected;
+--                                   detail: rejected (their outcomes)
 --         FG409 backfill_too_large  it would have more than 2 000 events: it is closed in one call
 -- Locks   the organization, the backfill.
 create function api.stage_backfill_events(p_caller jsonb, p_id uuid, p_batch jsonb)
@@ -235,8 +238,12 @@ begin
     end if;
     accepted := 0;
     duplicates := 0;
-    rejected := 0;
-    outcomes := '{}';
+    outcomes := array(
+        select row(i.index, 'rejected', 'invalid_event')::billing.usage_outcome
+        from jsonb_array_elements_text(p_batch -> 'invalid') as t (number)
+        cross join lateral (select t.number::integer as index) as i
+    );
+    rejected := cardinality(outcomes);
     for v_event in
         select
             e.index,
@@ -286,6 +293,9 @@ begin
                 || row(v_event.index, 'rejected', v_reason)::billing.usage_outcome;
         end if;
     end loop;
+    if v_backfill.replaces_existing and rejected > 0 then
+        perform billing.refuse_batch(outcomes);
+    end if;
     if v_backfill.staged + accepted > 2000 then
         raise exception using errcode = 'FG409', message = 'backfill_too_large';
     end if;

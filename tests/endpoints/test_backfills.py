@@ -149,6 +149,39 @@ def test_an_event_that_is_none(
         problem(client.post(path, batch, by=operator.passport), 400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"quantities": {"images": -1}}, "invalid_event"),
+        ({"source": None}, "invalid_event"),
+        ({"occurred_at": "2026-03-01T00:00:00Z"}, "outside_backfill"),
+        ({"id": "old-1"}, "event_conflict"),
+    ],
+    ids=str,
+)
+def test_what_replaces_others_is_staged_whole_or_not_at_all(
+    client: Client,
+    platform: Platform,
+    operator: Organization,
+    customer: Organization,
+    said: dict[str, Any],
+    reason: str,
+) -> None:
+    frame = _frame(customer, replaces_existing=True)
+    backfill = done(client.post(BACKFILLS, frame, by=operator.passport), 201)
+    path = f"{BACKFILLS}/{backfill['id']}/events"
+    batch = {"events": [_event(1), _event(2), _event(3, **{"quantities": {"images": 6}} | said)]}
+    before = platform.contents()
+    refused = client.post(path, batch, by=operator.passport)
+    (rejected,) = problem(refused, 409, "batch_rejected")["rejected"]
+    assert (rejected["index"], rejected["reason"]) == (2, reason)
+    assert rejected["message"]
+    assert platform.contents() == before
+    again = {"events": [_event(1), _event(2), _event(1)]}
+    answer = done(client.post(path, again, by=operator.passport))
+    assert (answer["staged"], answer["duplicate"], answer["rejected"]) == (2, 1, 0)
+
+
 def test_absent_backfills_and_customers(client: Client, operator: Organization) -> None:
     for verb in ("close", "revert"):
         refused = client.post(f"{BACKFILLS}/{ABSENT}/{verb}", by=operator.passport)

@@ -1,6 +1,6 @@
 """Backfills: usage of the past, staged, charged all at once, and taken back if it was wrong."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Response
@@ -21,7 +21,7 @@ from faregate.contract import (
     page,
     writes,
 )
-from faregate.errors import explain
+from faregate.errors import FaregateError, explain
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.mistakes import read_each
@@ -71,7 +71,10 @@ class BackfillEvent(Body):
 
 
 class BackfillBatch(Body):
-    """Up to 1 000 events of the backfill's customer. What is wrong with one stops no other."""
+    """Up to 1 000 events of the backfill's customer.
+
+    What is wrong with one stops no other, unless the backfill replaces existing events: then all.
+    """
 
     events: Annotated[
         list[Annotated[BackfillEvent, WrapValidator(lambda given, _: given)]],
@@ -208,7 +211,7 @@ async def list_backfill_rejections(
     "/v1/usage/backfills/{backfill_id}/events",
     responses=customer_refuses(
         *["backfill_not_found", "backfill_closed", "backfill_too_large", "organization_closed"],
-        *["body_too_large", "unsupported_media_type"],
+        *["batch_rejected", "body_too_large", "unsupported_media_type"],
     ),
 )
 async def stage_backfill_events(
@@ -219,22 +222,31 @@ async def stage_backfill_events(
 ) -> BackfillOutcomes:
     """Stage events of an open backfill, each once: send again whatever got no answer.
 
-    However old they are; nothing is charged yet. Needs `admin`.
+    However old they are; nothing is charged yet. Into a backfill that replaces existing events a
+    batch is staged whole, or refused with 409 when one of its events is rejected: what it does not
+    stage it would void. Needs `admin`.
     """
     events, wrong = read_each(request.events, BackfillEvent.model_validate)
     rows = [event_row(index, event) for index, event in events.items()]
-    row = await database.call_one(
-        "stage_backfill_events", caller=caller, id=backfill_id, batch={"events": rows}
-    )
-    told = [BackfillOutcome(message=explain(each["reason"]), **each) for each in row["outcomes"]]
-    told += [
-        BackfillOutcome(index=index, status="rejected", reason="invalid_event", message=message)
-        for index, message in wrong.items()
-    ]
+    batch = {"events": rows, "invalid": list(wrong)}
+
+    def tell(outcome: dict[str, Any]) -> dict[str, Any]:
+        index, reason = outcome["index"], outcome["reason"]
+        return outcome | {"message": wrong.get(index) or explain(reason)}
+
+    try:
+        row = await database.call_one(
+            "stage_backfill_events", caller=caller, id=backfill_id, batch=batch
+        )
+    except FaregateError as error:
+        if error.code == "batch_rejected":
+            error.detail["rejected"] = [tell(each) for each in error.detail["rejected"]]
+        raise
+    told = [BackfillOutcome.model_validate(tell(each)) for each in row["outcomes"]]
     return BackfillOutcomes(
         staged=row["accepted"],
         duplicate=row["duplicates"],
-        rejected=row["rejected"] + len(wrong),
+        rejected=row["rejected"],
         events=sorted(told, key=lambda each: each.index),
     )
 
