@@ -107,7 +107,10 @@ def test_the_readmes_examples_of_usage_can_be_typed(running: Running, laptop: La
         check=True,
     )
     assert '"status":4' not in bash.stdout, bash.stdout
-    assert '{"accepted":1,"duplicate":0,"rejected":0,' in bash.stdout
+    assert bash.stdout.count('{"accepted":1,"duplicate":0,"rejected":0,') == 2
+    assert '{"staged":1,"duplicate":0,"rejected":0,' in bash.stdout
+    assert '"status":"closed","staged":1,"recorded":1,' in bash.stdout
+    assert '"status":"reverted","staged":1,"recorded":1,' in bash.stdout
     assert '"available":"19.992813"' in bash.stdout
     assert '"feature":"chat","kind":"metered","allowed":true,"reason":null' in bash.stdout
     history = laptop.state / "history.parquet"
