@@ -1390,6 +1390,7 @@ create view api.usage_rates (
     model_id text, -- The model that it is for, as prices call it; null: all.
     markup text, -- What the cost is multiplied by, exactly, as text; null: only its own prices count.
     prices jsonb, -- Its own prices: {meter: USD for one, exactly, as text}, or tiers or a package instead of USD.
+    costs jsonb, -- What an operator says that its model takes from effective_at on: {meter: USD for one, exactly, as text}; null: nothing.
     may_be_below_cost boolean, -- Whether a price below the cost is meant; otherwise such an event waits for a person.
     is_end boolean, -- Whether it only ends the one for the same before it, so that the next closest counts again.
     effective_at timestamp with time zone, -- From then on (UTC) it counts, until a later row for the same does.
@@ -1424,6 +1425,7 @@ create view api.usage_rates (
                            FROM billing.usage_rate_tiers c
                           WHERE c.rate_id = r.id) t
                   GROUP BY t.meter) p) AS prices,
+    billing.own_costs(provider_id, model_id, effective_at) AS costs,
     may_be_below_cost,
     is_end,
     effective_at,
@@ -3591,7 +3593,7 @@ create function api.create_usage_months() returns boolean language plpgsql secur
 grant execute on routine api.create_usage_months() to faregate_functions, service_role;
 
 -- Decides what usage costs from a moment on, for an operator.
-create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text) returns TABLE(rate api.usage_rates, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as '04abfd378930ba401b8a211072dba287';
+create function api.create_usage_rate(p_caller jsonb, p_rate jsonb, p_idempotency_key text) returns TABLE(rate api.usage_rates, replayed boolean) language plpgsql security definer set search_path=pg_catalog, pg_temp as 'b1b3de399e9368e36bbb264eb525bb57';
 grant execute on routine api.create_usage_rate(jsonb,jsonb,text) to faregate_functions, service_role;
 
 -- Makes a workspace of the caller's organization.
@@ -4459,6 +4461,8 @@ create function billing.open_hold(p_organization_id uuid, p_id uuid, p_kind bill
 create function billing.open_initial_storage(p_organization_id uuid) returns void language plpgsql set search_path=pg_catalog, pg_temp as '3f80757bf1fce3f222a3559304488e51';
 
 create function billing.open_storage(p_organization_id uuid, p_kind billing.storage_kind, p_region_id text, p_size_gb integer, p_name text, p_workspace_id uuid, p_soft_delete_days integer, p_delete_after_days integer, p_included_gb integer, p_created_by text) returns uuid language plpgsql set search_path=pg_catalog, pg_temp as '3a3e8c0090b2cae60c7b7978e9f4646d';
+
+create function billing.own_costs(p_provider_id text, p_model_id text, p_effective_at timestamp with time zone) returns jsonb language sql stable set search_path=pg_catalog, pg_temp as 'b397fdfac95b8e5095e18549479930b9';
 
 create function billing.owns_space(p_organization_id uuid, p_space_id uuid) returns boolean language plpgsql stable set search_path=pg_catalog, pg_temp as '5c60174efab74cbd67c3abf1d3b648e5';
 

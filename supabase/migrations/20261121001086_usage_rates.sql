@@ -1,5 +1,30 @@
 -- What operators decide about usage: what it costs customers, and what they may owe for it.
 
+-- billing.own_costs: what an operator says that a model takes from this very moment on, {meter: USD
+-- for one, as text}; null: nothing.
+create function billing.own_costs(
+    p_provider_id text, p_model_id text, p_effective_at timestamptz
+)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        -- A request of itself is free, said or not.
+        jsonb_object_agg(u.meter, u.unit_price_usd::text)
+        filter (where u.unit_price_usd > 0 or (u.unit_price_usd = 0 and u.meter <> 'requests')),
+        '{}'
+    )
+    from billing.provider_prices as p
+    inner join billing.provider_price_units as u on u.price_id = p.id
+    where p.provider_id = p_provider_id
+        and p.model_id = p_model_id
+        and p.effective_at = p_effective_at
+        and p.source = 'operator'
+    group by p.id
+$$;
+
 create view api.usage_rates with (security_invoker = true) as
 select
     r.id,
@@ -49,6 +74,7 @@ select
             group by t.meter
         ) as p
     ) as prices,
+    billing.own_costs(r.provider_id, r.model_id, r.effective_at) as costs, -- noqa: RF04
     r.may_be_below_cost,
     r.is_end,
     r.effective_at,
@@ -70,6 +96,9 @@ comment on column api.usage_rates.markup is
 'What the cost is multiplied by, exactly, as text; null: only its own prices count.';
 comment on column api.usage_rates.prices is
 'Its own prices: {meter: USD for one, exactly, as text}, or tiers or a package instead of USD.';
+comment on column api.usage_rates.costs is
+'What an operator says that its model takes from effective_at on: {meter: USD for one, exactly, as
+text}; null: nothing.';
 comment on column api.usage_rates.replaced_at is
 'From then on (UTC) a later one for the same counts; null: there is none.';
 call billing.inherit_comments('api.usage_rates');
@@ -175,7 +204,7 @@ begin
     values (
         coalesce(v_rate.organization_id, v_caller.organization_id), v_caller.actor,
         'create_usage_rate', v_rate.id,
-        jsonb_strip_nulls(to_jsonb(rate) || jsonb_build_object('costs', p_rate -> 'costs'))
+        jsonb_strip_nulls(to_jsonb(rate))
     );
     perform billing.remember(
         v_caller.organization_id, p_idempotency_key, 'create_usage_rate', p_rate, to_jsonb(rate)

@@ -83,6 +83,7 @@ def test_a_rate_counts_from_its_moment_on(
         "model": "m-1",
         "markup": "2.50",
         "prices": {},
+        "costs": None,
         "may_be_below_cost": False,
         "ends": False,
         "effective_at": "",
@@ -122,6 +123,7 @@ def test_an_operator_says_what_a_model_costs_that_is_not_loaded(
     body = model | {"plan": "free", "costs": {"input_tokens": "0.02"}, "markup": "2"}
     rate = done(client.post(RATES, body, by=operator.passport), 201)
     assert (rate["provider"], rate["model"], rate["prices"]) == ("own", "llama", {})
+    assert rate["costs"] == body["costs"]
     assert use("with a cost") is None
     # A meter that is not among them costs nobody knows what.
     assert use("more", quantities={"input_tokens": 1, "output_tokens": 1}) == "cost_unknown"
@@ -129,9 +131,12 @@ def test_an_operator_says_what_a_model_costs_that_is_not_loaded(
     own = model | {"organization_id": customer.id, "prices": {"input_tokens": "0.03"}}
     done(client.post(RATES, own, by=operator.passport), 201)
     assert use("by an own rate") is None
-    dear = own | {"costs": {"input_tokens": "0.05"}, "effective_at": _in(3600)}
+    costs = {"input_tokens": "0.05", "images": "0", "requests": "0.000000000000000001"}
+    dear = own | {"costs": costs, "effective_at": _in(3600)}
     done(client.post(RATES, dear, by=operator.passport), 201)
     problem(client.post(RATES, dear, by=operator.passport), 409, "rate_exists")
+    listed = done(client.get(f"{RATES}?provider=own", by=operator.passport))["data"]
+    assert [each["costs"] for each in listed] == [costs, None, body["costs"]]
     assert use("not yet") is None
     platform.advance(3601)
     assert use("below the cost") == "below_cost"

@@ -160,7 +160,8 @@ class CreateUsageRateRequest(Scope):
 class UsageRate(Answer):
     """What usage costs from effective_at until replaced_at, as far as none is closer.
 
-    provider and model are those whose prices count.
+    provider and model are those whose prices count. costs: what the model takes from effective_at
+    on, where an operator said so.
     """
 
     id: UUID
@@ -171,6 +172,7 @@ class UsageRate(Answer):
     model: str | None = Field(validation_alias="model_id")
     markup: str | None
     prices: dict[str, Price]
+    costs: dict[str, str] | None
     may_be_below_cost: bool
     ends: bool = Field(validation_alias="is_end")
     effective_at: AwareDatetime
