@@ -216,6 +216,8 @@ def _uvicorn(module: str, port: int) -> list[str]:
         *[sys.executable, "-m", "uvicorn", "--factory", f"{module}:create_app"],
         *["--host", "127.0.0.1", "--port", str(port)],
         *["--no-access-log", "--timeout-graceful-shutdown", "3"],
+        # Whom X-Forwarded-For is believed from, TRUSTED_PROXIES says.
+        "--no-proxy-headers",
     ]
 
 

@@ -117,6 +117,26 @@ def test_the_readmes_examples_of_usage_can_be_typed(running: Running, laptop: La
     assert history.read_bytes()[:4] == b"PAR1"
 
 
+def test_nobody_makes_up_an_address_of_their_own(customer: Customer) -> None:
+    (bonus,) = customer.get("/v1/grants")["data"]
+    rule = {
+        **{"description": "one a day", "match": {"organization": [bonus["organization_id"]]}},
+        **{"effect": "limit", "limit_per": "ip"},
+        **{"capacity": 1, "refill": 1, "refill_seconds": 86_400},
+    }
+    Customer(customer.stack, customer.http, customer.stack.admin_passport).post(
+        "/v1/policies", rule
+    )
+    statuses = [
+        customer.http.get(
+            f"{customer.stack.api_url}/v1/credits",
+            headers={"Authorization": f"Bearer {customer.passport}", "X-Forwarded-For": address},
+        ).status_code
+        for address in ("198.51.100.1", "198.51.100.2")
+    ]
+    assert statuses == [200, 429]
+
+
 def test_the_queue_ends_a_session_at_its_very_second(customer: Customer) -> None:
     """The task comes when the clock passes, long before the sweep that would mend it."""
     session = customer.post("/v1/sessions", {"tier": "small", "max_seconds": 90})
