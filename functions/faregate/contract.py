@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -46,8 +47,13 @@ Note = Annotated[
 
 def _whole(number: object) -> object:
     """Take 60.0 for 60, as JSON Schema does; the rest is the strict validator's."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
+    if isinstance(number, float | Decimal) and float(number).is_integer():
+        return int(float(number))
+    return number
 
+
+PlanId = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
+"""A plan, by its name."""
 
 RegionId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 """A region of storage, by its name."""

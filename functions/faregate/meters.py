@@ -1,9 +1,10 @@
 """What usage is counted in: wholes include their parts, as OpenTelemetry counts."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 _INPUT = frozenset({"input_tokens"})
 _OUTPUT = frozenset({"output_tokens"})
@@ -54,6 +55,15 @@ def too_small_whole(quantities: Mapping[str, float]) -> str | None:
     return None
 
 
+def _exactly(quantity: object) -> object:
+    """Give the float that a fraction is to the last digit, which SQL and answers then say again."""
+    if not isinstance(quantity, Decimal):
+        return quantity
+    if Decimal(repr(float(quantity))) != quantity:
+        raise ValueError("must not have more than six decimals, nor more than fifteen digits")
+    return float(quantity)
+
+
 def _check_decimals(quantity: float) -> float:
     if round(quantity, 6) != quantity:
         raise ValueError("must not have more than six decimals")
@@ -84,6 +94,7 @@ Quantity = Annotated[
     Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)],
     Field(ge=0, le=10**12),
     AfterValidator(_check_decimals),
+    BeforeValidator(_exactly),
 ]
 """How much of a meter."""
 

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from typing import Any
 
 from fastapi import Request, Response
@@ -16,21 +17,23 @@ from faregate.errors import FaregateError
 MAX_BODY_BYTES = 1_048_576
 
 
-def _parse(body: bytes) -> Any:  # noqa: ANN401  JSON is anything
+def _parse(body: bytes, fraction: type[float | Decimal]) -> Any:  # noqa: ANN401  JSON is anything
     try:
-        parsed = from_json(body, allow_inf_nan=False)
-        json.loads(body, object_pairs_hook=_refuse_repetition)
-    except ValueError as error:
+        from_json(body, allow_inf_nan=False)
+        parsed = json.loads(body, object_pairs_hook=_refuse_repetition, parse_float=fraction)
+    except (ValueError, ArithmeticError) as error:
         raise FaregateError(
             "invalid_request", {"errors": [{"where": "body", "message": str(error)}]}
         ) from error
     return parsed
 
 
-def _refuse_repetition(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Of two values a gateway may check one and we take the other.
-    if len(pairs) != len({name for name, _ in pairs}):
+    fields = dict(pairs)
+    if len(pairs) != len(fields):
         raise ValueError("a field is named twice")
+    return fields
 
 
 class StrictRoute(APIRoute):
@@ -44,6 +47,8 @@ class StrictRoute(APIRoute):
     media_types: tuple[str, ...] = ("application/json",)
     max_body_bytes = MAX_BODY_BYTES
     content_codings: tuple[str, ...] = ("identity",)
+    fraction: type[float | Decimal] = float
+    """What a number with a fraction becomes."""
 
     @staticmethod
     def read(media_type: str, document: Any) -> Any:  # noqa: ANN401  JSON is anything
@@ -73,13 +78,19 @@ class StrictRoute(APIRoute):
                 elif codings:
                     raise _unsupported("Content-Encoding", self.content_codings)
                 # What request.json() will answer.
-                request._json = self.read(media_type, _parse(body))
+                request._json = self.read(media_type, _parse(body, self.fraction))
             return await handle(request)
 
         return strict
 
 
-class EventsRoute(StrictRoute):
+class ExactRoute(StrictRoute):
+    """A route that looks at each digit of a quantity."""
+
+    fraction = Decimal
+
+
+class EventsRoute(ExactRoute):
     """A route that takes up to 5 MiB, zipped or not."""
 
     max_body_bytes = 5 * 2**20

@@ -153,6 +153,49 @@ def test_what_is_wrong_with_one_event_stops_no_other(
     assert platform.wallet(customer) == (9_800_000, 0)
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        *[("999999999.123456", "999999999.123456"), ("999999999999", "999999999999")],
+        *[("1.5e3", "1500"), ("0.000001", "0.000001"), ("2.0000000000", "2")],
+        *[("99999999999.1234567", None), ("123456789012.123456", None)],
+        *[("0.1000000000000000000000001", None), ("1e400", None), ("1e-400", None)],
+    ],
+)
+def test_a_quantity_is_recorded_to_the_last_digit_or_refused(
+    client: Client,
+    operator: Organization,
+    customer: Organization,
+    platform: Platform,
+    written: str,
+    stored: str | None,
+) -> None:
+    event = _event(customer, quantities={"free": 0.25})
+    answer = client.request(
+        "POST",
+        EVENTS,
+        by=operator.passport,
+        content=json.dumps({"events": [event]}).replace("0.25", written).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    assert _reasons(done(answer)) == (["rate_unknown"] if stored else ["invalid_event"])
+    rows = platform.fetch(
+        "select trim_scale((quantities ->> 'free')::numeric)::text from billing.usage_events"
+    )
+    assert rows == ([(stored,)] if stored else [])
+
+
+def test_a_number_that_is_none_is_refused(client: Client, operator: Organization) -> None:
+    refused = client.request(
+        "POST",
+        EVENTS,
+        by=operator.passport,
+        content=b'{"events": [1e9999999999999999999999]}',
+        headers={"Content-Type": "application/json"},
+    )
+    problem(refused, 400, "invalid_request")
+
+
 @pytest.mark.parametrize("said", [{"source": ""}, {"quantities": {"images": 101}}], ids=str)
 def test_all_or_none(
     client: Client,
@@ -168,6 +211,7 @@ def test_all_or_none(
     assert rejected["index"] == 1
     assert rejected["reason"] in ("invalid_event", "insufficient_credits")
     assert rejected["message"]
+    assert rejected.keys() == {"index", "reason", "message"}
     assert platform.contents() == before
 
 
@@ -214,6 +258,7 @@ def test_cloud_events_one_and_many(
         ({"specversion": "0.3"}, "specversion"),
         ({"data": "text"}, "data"),
         ({"data": None}, "data"),
+        ({"data_base64": "e30="}, "data"),
         ({"data": {"images": 1}}, "quantities"),
         ({"subject": "acme"}, "organization_id"),
         ({"id": None}, "id"),

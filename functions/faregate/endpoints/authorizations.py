@@ -22,8 +22,9 @@ from faregate.contract import (
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.money import Usd
+from faregate.request import ExactRoute
 
-router = new_router("authorizations")
+router = new_router("authorizations", ExactRoute)
 backends = (Database, UserTokens)
 
 

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, StrictBool, StringConstraints, model_
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
-from faregate.contract import WHOLE, CustomerId, Note, customer_refuses
+from faregate.contract import WHOLE, CustomerId, Note, PlanId, customer_refuses
 from faregate.function import Answer, Body, new_router, use
 from faregate.money import GivenAmount, Usd
 
@@ -20,7 +20,6 @@ Kind = Literal["boolean", "static", "metered"]
 Period = Literal["day", "week", "month", "ever"]
 Enforcement = Literal["hard", "soft", "none"]
 FeatureId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
-PlanId = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
 Meter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, StringConstraints(max_length=200)]
 PassportId = Annotated[UUID | None, Query(description="Of the customer that an operator names.")]

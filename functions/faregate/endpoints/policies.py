@@ -25,6 +25,7 @@ from faregate.contract import (
     Moment,
     Note,
     Page,
+    PlanId,
     customer_refuses,
     mark_replayed,
     page,
@@ -35,8 +36,6 @@ from faregate.money import GivenAmount, Usd
 
 router = new_router("policies")
 backends = (Database, UserTokens)
-
-Plan = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
 Permission = Literal["read", "write", "billing", "admin"]
 Action = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{1,62}$")]
 CallerName = Annotated[
@@ -81,7 +80,7 @@ class Match(Body):
     """
 
     organization: Annotated[list[UUID], _SOME, _ONCE] | None = None
-    plan: Annotated[list[Plan], _SOME, _ONCE] | None = None
+    plan: Annotated[list[PlanId], _SOME, _ONCE] | None = None
     permission: Annotated[list[Permission], _SOME, _ONCE] | None = None
     action: Annotated[list[Action], _SOME, _ONCE] | None = None
     caller: Annotated[list[CallerName], _SOME, _ONCE] | None = None
@@ -122,7 +121,7 @@ class EvaluateRequest(Body):
     """A call as it might be, of which anything may be left out, and a rule that is not saved."""
 
     organization_id: UUID | None = None
-    plan: Plan | None = None
+    plan: PlanId | None = None
     permission: Permission | None = None
     action: Action | None = None
     caller: CallerName | None = None

@@ -26,6 +26,7 @@ from faregate.contract import (
     Limit,
     Moment,
     Page,
+    PlanId,
     customer_refuses,
     mark_replayed,
     page,
@@ -34,8 +35,9 @@ from faregate.contract import (
 from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Meter, Provider, Quantity, Text
 from faregate.money import GivenAmount, Usd, format_usd
+from faregate.request import ExactRoute
 
-router = new_router("rates")
+router = new_router("rates", ExactRoute)
 backends = (Database, UserTokens)
 
 MAX_MARKUP = 1000
@@ -62,8 +64,6 @@ Markup = Annotated[
     Field(examples=["1.25"]),
 ]
 """What the cost is multiplied by."""
-
-Plan = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
 class Tier(Body):
@@ -117,7 +117,7 @@ class Scope(Body):
     """Whom and what it is for: one customer, a plan, or all; everything or one feature."""
 
     organization_id: UUID | None = None
-    plan: Annotated[Plan | None, Field(serialization_alias="plan_id")] = None
+    plan: Annotated[PlanId | None, Field(serialization_alias="plan_id")] = None
     feature: Feature | None = None
 
     @model_validator(mode="after")
@@ -236,7 +236,7 @@ async def create_usage_rate(
 async def list_usage_rates(
     caller: Customer,
     customer_id: CustomerId = None,
-    plan: Plan | None = None,
+    plan: PlanId | None = None,
     feature: Feature | None = None,
     provider: Provider | None = None,
     model: Annotated[Text | None, Query(description="As rates call it.")] = None,
@@ -289,7 +289,7 @@ async def set_short_money(
 async def list_short_money(
     caller: Customer,
     customer_id: CustomerId = None,
-    plan: Plan | None = None,
+    plan: PlanId | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     database: Database = use(Database),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Body as JsonBody
 from fastapi import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from faregate.backends.database import Database, Row
 from faregate.backends.tasks import Tasks
@@ -17,6 +17,7 @@ from faregate.contract import (
     IssuedPassport,
     Name,
     Organization,
+    PlanId,
     Wallet,
     issued,
     mark_replayed,
@@ -43,7 +44,7 @@ class RegisterCustomerRequest(Body):
     """
 
     email: Email
-    plan: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,32}$")]
+    plan: PlanId
     organization_name: Name | None = None
     invite: Annotated[bool, Field(strict=True)] = False
 

@@ -54,6 +54,8 @@ def _from_cloud_event(event: Any) -> Any:  # noqa: ANN401  JSON is anything
     if event.get("specversion") != "1.0":
         return ValueError('specversion: must be "1.0"')
     data = event.get("data")
+    if "data_base64" in event:
+        return ValueError("data: must be JSON, without data_base64")
     if not isinstance(data, dict):
         return ValueError("data: must be an object, with quantities")
     said = {
@@ -266,7 +268,8 @@ async def ingest_usage(
     """
     batch, refused = _read(list(request.events))
     if all_or_none and refused:
-        raise FaregateError("batch_rejected", {"rejected": [each.model_dump() for each in refused]})
+        rejected = [each.model_dump(exclude={"status"}) for each in refused]
+        raise FaregateError("batch_rejected", {"rejected": rejected})
     try:
         row = await database.call_one(
             "ingest_usage", caller=caller, batch=batch, is_whole=all_or_none
