@@ -54,6 +54,7 @@ def _fold(ledger: Ledger, back: timedelta = timedelta(0), limit: int = 1000) -> 
         " date_trunc('milliseconds', billing.now() - %s) + interval '1 millisecond')",
         back,
     )
+    ledger.run("select pg_sleep(0.002)")  # Nothing comes any more in that millisecond.
     while ledger.call_one("fold_usage", limit=limit)["more"]:
         pass
 
