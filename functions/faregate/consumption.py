@@ -5,6 +5,9 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+MAX_EVENTS = 1000
+"""How many pieces of usage one request may bring."""
+
 
 class Served(Protocol):
     """Who served which model, if any."""

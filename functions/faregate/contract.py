@@ -39,6 +39,12 @@ Email = Annotated[
 Role = Literal["owner", "admin", "member"]
 """What a member is in an organization."""
 
+Permission = Literal["read", "write", "billing", "admin"]
+"""What a passport may do."""
+
+Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
+"""What a session runs on."""
+
 Note = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_LINE)
 ]

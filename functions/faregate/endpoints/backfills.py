@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, WrapValidator, computed_field, model_
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
-from faregate.consumption import check_model, event_row
+from faregate.consumption import MAX_EVENTS, check_model, event_row
 from faregate.contract import (
     Cursor,
     IdempotencyKey,
@@ -26,9 +26,6 @@ from faregate.function import Answer, Body, new_router, use
 from faregate.meters import Feature, Provider, Quantities, Text
 from faregate.mistakes import read_each
 from faregate.request import EventsRoute
-
-MAX_EVENTS = 1000
-
 
 router = new_router("backfills", EventsRoute)
 backends = (Database, UserTokens)

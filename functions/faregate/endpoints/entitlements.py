@@ -11,6 +11,8 @@ from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
 from faregate.contract import WHOLE, CustomerId, Note, PlanId, customer_refuses
 from faregate.function import Answer, Body, new_router, use
+from faregate.meters import Feature as FeatureId
+from faregate.meters import Meter
 from faregate.money import GivenAmount, Usd
 
 router = new_router("entitlements")
@@ -19,8 +21,6 @@ backends = (Database, UserTokens)
 Kind = Literal["boolean", "static", "metered"]
 Period = Literal["day", "week", "month", "ever"]
 Enforcement = Literal["hard", "soft", "none"]
-FeatureId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
-Meter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, StringConstraints(max_length=200)]
 PassportId = Annotated[UUID | None, Query(description="Of the customer that an operator names.")]
 

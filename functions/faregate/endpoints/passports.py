@@ -1,6 +1,6 @@
 """Passports: make, list, rotate and revoke API keys."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Body as JsonBody
@@ -20,6 +20,7 @@ from faregate.contract import (
     Name,
     Page,
     Passport,
+    Permission,
     customer_refuses,
     issued,
     mark_replayed,
@@ -31,7 +32,6 @@ from faregate.function import Body, new_router, use
 router = new_router("passports")
 backends = (Database, UserTokens)
 
-Permission = Literal["read", "write", "billing", "admin"]
 WEEK_SECONDS = 7 * 24 * 3600
 
 

@@ -25,24 +25,24 @@ from faregate.contract import (
     Moment,
     Note,
     Page,
+    Permission,
     PlanId,
+    Tier,
     customer_refuses,
     mark_replayed,
     page,
     writes,
 )
 from faregate.function import Answer, Body, new_router, use
+from faregate.meters import Feature
 from faregate.money import GivenAmount, Usd
 
 router = new_router("policies")
 backends = (Database, UserTokens)
-Permission = Literal["read", "write", "billing", "admin"]
 Action = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{1,62}$")]
 CallerName = Annotated[
     str, StringConstraints(pattern=r"^(passport|user):[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 ]
-Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
-Feature = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
 Hour = Annotated[int, Field(strict=True, ge=0, le=23), WHOLE]
 Weekday = Annotated[int, Field(strict=True, ge=1, le=7), WHOLE]
 Effect = Literal["allow", "deny", "limit"]

@@ -17,6 +17,7 @@ from faregate.contract import (
     Limit,
     Name,
     Page,
+    Tier,
     customer_refuses,
     mark_replayed,
     page,
@@ -28,7 +29,6 @@ from faregate.money import Usd
 router = new_router("sessions")
 backends = (Database, UserTokens)
 
-Tier = Literal["small", "medium", "large", "xlarge", "gpu"]
 MONTH_SECONDS = 31 * 24 * 3600
 MaxSeconds = Annotated[int, Field(strict=True, ge=60, le=MONTH_SECONDS), WHOLE]
 PresetId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,30}$")]

@@ -14,7 +14,7 @@ from pydantic import (
 from faregate.backends.database import Database
 from faregate.backends.tokens import UserTokens
 from faregate.caller import Customer
-from faregate.consumption import check_model, event_row
+from faregate.consumption import MAX_EVENTS, check_model, event_row
 from faregate.contract import Cursor, Limit, Moment, Page, customer_refuses, page
 from faregate.errors import FaregateError, explain
 from faregate.function import Answer, Body, new_router, use
@@ -25,7 +25,6 @@ from faregate.request import EventsRoute
 
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
-MAX_EVENTS = 1000
 
 
 class UsageRoute(EventsRoute):
